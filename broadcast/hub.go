@@ -104,7 +104,7 @@ func (h *Hub) Gap(reason wire.GapReason) {
 	h.window.reset(h.offset)
 	frame := wire.NewFrame(wire.Gap{Reason: reason, Cursor: h.cursor(h.offset)})
 	for s := range h.subscribers {
-		if s.live && len(s.filters) > 0 {
+		if s.live.Load() && len(s.filters) > 0 {
 			h.gaps[reason]++
 			h.pushOrRemove(s, frame)
 		}
@@ -228,7 +228,7 @@ func (h *Hub) add(s *Subscriber, f wire.Filter) {
 func (h *Hub) drop(s *Subscriber, f wire.Filter) {
 	at := s.filters[f].at
 	delete(s.filters, f)
-	if !s.live {
+	if !s.live.Load() {
 		return
 	}
 	bucket := h.index[f]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"attune/wire"
 )
@@ -35,9 +36,9 @@ type Subscriber struct {
 
 	// Guarded by hub.mu.
 	filters map[wire.Filter]*place
-	started bool   // a filter was added once
-	live    bool   // in the index
-	offset  uint64 // while not live: replayed up to here
+	started bool        // a filter was added once
+	live    atomic.Bool // in the index; written under hub.mu, read anywhere
+	offset  uint64      // while not live: replayed up to here
 	round   uint64
 
 	mu    sync.Mutex
@@ -103,14 +104,14 @@ func (s *Subscriber) Subscribe(filters []wire.Filter, resume *string, ack func(S
 	}
 	if !s.started {
 		s.started, s.offset = true, from
-		s.live = from == h.offset
+		s.live.Store(from == h.offset)
 	}
 	for _, f := range filters {
 		if s.filters[f] != nil {
 			continue
 		}
 		s.filters[f] = &place{from: from}
-		if s.live {
+		if s.live.Load() {
 			h.add(s, f)
 		}
 	}
@@ -139,22 +140,27 @@ func (s *Subscriber) Send(m wire.ServerMessage) {
 	h.pushOrRemove(s, frame)
 }
 
-// Next waits until there is something to deliver and returns all of it, appended to
-// dst. It returns ErrSlowConsumer or ErrClosed when the subscriber has ended, and
-// the context's cause when ctx is done.
+// Ready receives a value whenever there may be something to Take.
+func (s *Subscriber) Ready() <-chan struct{} { return s.wake }
+
+// Take returns what there is to deliver now, appended to dst; when that is not all,
+// Ready receives again. It returns ErrSlowConsumer or ErrClosed when the subscriber
+// has ended.
+func (s *Subscriber) Take(dst []*wire.Frame) ([]*wire.Frame, error) {
+	if s.live.Load() {
+		return s.take(dst)
+	}
+	return s.catchUp(dst)
+}
+
+// Next waits until there is something to Take, and takes it. It returns the
+// context's cause when ctx is done.
 func (s *Subscriber) Next(ctx context.Context, dst []*wire.Frame) ([]*wire.Frame, error) {
 	empty := len(dst)
 	for {
 		var err error
-		if dst, err = s.take(dst); err != nil || len(dst) > empty {
+		if dst, err = s.Take(dst); err != nil || len(dst) > empty {
 			return dst, err
-		}
-		var behind bool
-		if dst, behind = s.replay(dst); len(dst) > empty {
-			return dst, nil
-		}
-		if behind {
-			continue
 		}
 		select {
 		case <-s.wake:
@@ -185,14 +191,17 @@ func (s *Subscriber) take(dst []*wire.Frame) ([]*wire.Frame, error) {
 	return dst, nil
 }
 
-// replay appends the next chunk of what the subscriber missed to dst, and makes it
-// live when there is no more. It reports whether there is.
-func (s *Subscriber) replay(dst []*wire.Frame) (_ []*wire.Frame, behind bool) {
+// catchUp empties the queue into dst, which holds no notification before the
+// subscriber is live, then appends the next chunk of what it missed, and makes it
+// live when there is no more. Both happen under the hub's lock, so that a filter's
+// acknowledgement goes before what the filter brings.
+func (s *Subscriber) catchUp(dst []*wire.Frame) ([]*wire.Frame, error) {
 	h := s.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if s.live || !s.started {
-		return dst, false
+	dst, err := s.take(dst)
+	if err != nil || s.live.Load() || !s.started {
+		return dst, err
 	}
 	if reason := h.missing(s.offset); reason != "" { // lost or expired while it was reading
 		h.gaps[reason]++
@@ -209,13 +218,15 @@ func (s *Subscriber) replay(dst []*wire.Frame) (_ []*wire.Frame, behind bool) {
 		return read < replayChunk
 	})
 	if read == replayChunk {
-		return dst, true
+		s.signal()
+		return dst, nil
 	}
-	s.offset, s.live = h.offset, true
+	s.offset = h.offset
+	s.live.Store(true)
 	for f := range s.filters {
 		h.add(s, f)
 	}
-	return dst, false
+	return dst, nil
 }
 
 // wants reports whether a filter that was there by then matches n.
