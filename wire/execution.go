@@ -87,6 +87,17 @@ type ExecutionList struct {
 	NextBefore *int64      `json:"next_before"`
 }
 
+// ExecutionQuery asks for a page of executions, newest first. The zero value of a
+// field does not filter. Limit is the length of the page; Before is the id that all
+// of its executions are below.
+type ExecutionQuery struct {
+	Status    Status
+	ActionRef string
+	Parent    *int64
+	Limit     int
+	Before    *int64
+}
+
 // ExecutionRequest asks for an execution.
 type ExecutionRequest struct {
 	ActionRef  string          `json:"action_ref"`
