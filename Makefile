@@ -1,0 +1,78 @@
+# Every target here runs the same on a workstation and in CI (.ci/run).
+
+# Tools are pinned here and nowhere else; a new version gets a new folder under .tools/.
+GOLANGCI_LINT_VERSION := v2.15.0
+GOVULNCHECK_VERSION   := v1.9.0
+
+GOLANGCI_LINT := $(CURDIR)/.tools/golangci-lint-$(GOLANGCI_LINT_VERSION)/golangci-lint
+GOVULNCHECK   := $(CURDIR)/.tools/govulncheck-$(GOVULNCHECK_VERSION)/govulncheck
+
+TEST_TIMEOUT ?= 10m
+
+# Inputs for each fuzz target; FUZZTIME=1m fuzzes by the clock. The default is a count because Go 1.26 may report
+# a run that the clock ends as failed with "context deadline exceeded" (https://go.dev/issue/75804).
+FUZZTIME ?= 500000x
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: ci
+ci: build tidy-check lint vuln test fuzz ## Run everything that the gate runs
+
+.PHONY: build
+build: ## Build every package, and the binary into bin/
+	go build -o bin/ ./...
+
+.PHONY: test
+test: ## Run the tests with the race detector, in random order
+	go test -race -shuffle=on -count=1 -timeout=$(TEST_TIMEOUT) ./...
+
+.PHONY: lint
+lint: $(GOLANGCI_LINT) ## Check format, imports and code
+	$(GOLANGCI_LINT) run
+
+.PHONY: fmt
+fmt: $(GOLANGCI_LINT) ## Format the code
+	$(GOLANGCI_LINT) fmt
+
+.PHONY: tidy-check
+tidy-check: ## Check that go.mod and go.sum are tidy
+	go mod tidy -diff
+
+# govulncheck ends with 1 for an error and with 3 for a finding. One error is forgiven: the database could not be dialled.
+.PHONY: vuln
+vuln: $(GOVULNCHECK) ## Look for known vulnerabilities in what the code calls
+	@status=0; out=$$($(GOVULNCHECK) ./... 2>&1) || status=$$?; \
+	printf '%s\n' "$$out"; \
+	unreachable='^govulncheck: fetching vulnerabilities: Get "https://vuln\.go\.dev/[^"]*": dial tcp'; \
+	if [[ $$status -eq 1 ]] && grep -q "$$unreachable" <<<"$$out"; then \
+		echo 'vulnerability data out of reach: not checked'; \
+	else \
+		exit $$status; \
+	fi
+
+# Go fuzzes one target of one package at a time.
+.PHONY: fuzz
+fuzz: ## Fuzz each target for FUZZTIME inputs, or for that long
+	@targets=$$(go test -list '^Fuzz' ./... | awk '/^Fuzz/ { names[++n] = $$1 } \
+		/^ok/ { for (i = 1; i <= n; i++) print $$2, names[i]; n = 0 }'); \
+	if [[ -z $$targets ]]; then echo 'no fuzz target found' >&2; exit 1; fi; \
+	while read -r package target; do \
+		echo "$$package $$target"; \
+		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime '$(FUZZTIME)' "$$package" </dev/null; \
+	done <<<"$$targets"
+
+.PHONY: clean
+clean: ## Remove what the targets made
+	rm -rf bin .tools
+
+$(GOLANGCI_LINT):
+	GOBIN=$(@D) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+
+$(GOVULNCHECK):
+	GOBIN=$(@D) go install golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION)
