@@ -1,0 +1,99 @@
+package http
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+
+	"github.com/coder/websocket"
+	"github.com/go-chi/chi/v5"
+
+	"attune/wire"
+)
+
+// Close codes of WebSockets, beyond RFC 6455's own.
+const (
+	closeSlowConsumer websocket.StatusCode = 4408
+)
+
+// statusOf is the only table from error codes to HTTP statuses.
+func statusOf(code wire.Code) int {
+	switch code {
+	case wire.CodeInvalidParameter, wire.CodeInvalidJSON, wire.CodeInvalidFilter, wire.CodeTooManyFilters,
+		wire.CodeCursorNotFirst, wire.CodeUnknownType:
+		return http.StatusBadRequest
+	case wire.CodeUnauthenticated:
+		return http.StatusUnauthorized
+	case wire.CodeForbidden:
+		return http.StatusForbidden
+	case wire.CodeNotFound:
+		return http.StatusNotFound
+	case wire.CodeMethodNotAllowed, wire.CodeReadOnly:
+		return http.StatusMethodNotAllowed
+	case wire.CodeAlreadyTerminal:
+		return http.StatusConflict
+	case wire.CodeTooLarge:
+		return http.StatusRequestEntityTooLarge
+	case wire.CodeUnknownAction:
+		return http.StatusUnprocessableEntity
+	case wire.CodeNoExecutions:
+		return http.StatusNotImplemented
+	case wire.CodeOverCapacity, wire.CodeNotReady:
+		return http.StatusServiceUnavailable
+	case wire.CodeInternal:
+	}
+	return http.StatusInternalServerError
+}
+
+// Problem is an error answer: RFC 9457 with our stable code.
+type Problem struct {
+	Type   string    `json:"type"`
+	Title  string    `json:"title"`
+	Status int       `json:"status"`
+	Detail string    `json:"detail"`
+	Code   wire.Code `json:"code"`
+}
+
+// problem answers with err. What is not a *wire.Error is ours alone: it is logged,
+// and the client learns no more than that it happened.
+func (s *Server) problem(w http.ResponseWriter, r *http.Request, err error) {
+	var e *wire.Error
+	if !errors.As(err, &e) {
+		e = &wire.Error{Code: wire.CodeInternal, Message: "internal error; the server's log has the cause", Err: err}
+	}
+	s.problemStatus(w, r, statusOf(e.Code), e)
+}
+
+// problemStatus answers with a status other than the code's usual one.
+func (s *Server) problemStatus(w http.ResponseWriter, r *http.Request, status int, e *wire.Error) {
+	if e.Code == wire.CodeInternal && r.Context().Err() == nil {
+		s.Logger.ErrorContext(r.Context(), "request failed", slog.String("method", r.Method), slog.String("route", routeOf(r)), slog.Any("err", e.Err))
+	}
+	body, err := json.Marshal(Problem{
+		Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: e.Message, Code: e.Code,
+	})
+	if err != nil {
+		panic(err) // a struct of strings always encodes
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(body, '\n')) // a client that went away needs no answer
+}
+
+// methodNotAllowed answers 405 with the methods that the path has.
+func (s *Server) methodNotAllowed(routes chi.Routes) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
+			lookup := method
+			if method == http.MethodHead {
+				lookup = http.MethodGet
+			}
+			if routes.Match(chi.NewRouteContext(), lookup, r.URL.Path) {
+				w.Header().Add("Allow", method)
+			}
+		}
+		s.problem(w, r, &wire.Error{Code: wire.CodeMethodNotAllowed, Message: r.Method + " is not for this path; see Allow"})
+	}
+}

@@ -1,0 +1,341 @@
+package http
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"attune/broadcast"
+	"attune/wire"
+)
+
+// maxBody bounds a request's body, in bytes.
+const maxBody = 1 << 20
+
+// cursorHeader carries the position to follow from, taken before the rows were read.
+const cursorHeader = "Attune-Cursor"
+
+// needExecutions answers 501 where there is no execution table.
+func (s *Server) needExecutions(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.Executions == nil {
+			s.problem(w, r, &wire.Error{
+				Code:    wire.CodeNoExecutions,
+				Message: "the database has no execution table; /events and /ws work without one",
+			})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// listExecutions serves GET /executions.
+func (s *Server) listExecutions(w http.ResponseWriter, r *http.Request) {
+	q, err := query(r)
+	if err != nil {
+		s.problem(w, r, err)
+		return
+	}
+	parsed, err := parseQuery(q)
+	if err != nil {
+		s.problem(w, r, err)
+		return
+	}
+	cursor := s.Hub.Cursor()
+	list, err := s.Executions.List(r.Context(), parsed)
+	if err != nil {
+		s.problem(w, r, err)
+		return
+	}
+	if list.Items == nil {
+		list.Items = []wire.Execution{}
+	}
+	s.answer(w, r, http.StatusOK, cursor, encode(list))
+}
+
+// getExecution serves GET /executions/{id}, at once or as a long poll.
+func (s *Server) getExecution(w http.ResponseWriter, r *http.Request) {
+	id, err := parseID(chi.URLParam(r, "id"))
+	if err != nil {
+		s.problem(w, r, err)
+		return
+	}
+	q, err := query(r)
+	if err != nil {
+		s.problem(w, r, err)
+		return
+	}
+	wait, err := parseWait(q)
+	if err != nil {
+		s.problem(w, r, err)
+		return
+	}
+	until := q.Get("until")
+	if q.Has("until") && until != "terminal" {
+		s.problem(w, r, invalid("until %.40q: want terminal", until))
+		return
+	}
+	known := r.Header.Get("If-None-Match")
+
+	var seen reading
+	if wait == 0 {
+		cursor := s.Hub.Cursor()
+		seen, err = s.read(r.Context(), id, cursor)
+	} else {
+		open := s.metrics.connections.WithLabelValues("longpoll")
+		open.Inc()
+		seen, err = s.awaitExecution(r.Context(), id, wait, func(first, now reading) bool {
+			switch {
+			case until == "terminal":
+				return now.execution.Status.Terminal()
+			case known != "" && known != "*":
+				return !matches(known, now.etag)
+			}
+			return now.etag != first.etag
+		})
+		open.Dec()
+	}
+	if err != nil {
+		s.problem(w, r, err)
+		return
+	}
+	w.Header().Set("ETag", seen.etag)
+	if matches(known, seen.etag) {
+		w.Header().Set(cursorHeader, seen.cursor.String())
+		w.Header().Set("Cache-Control", "no-cache")
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	s.answer(w, r, http.StatusOK, seen.cursor, seen.body)
+}
+
+// reading is an execution as it was read, with the position before that.
+type reading struct {
+	execution wire.Execution
+	body      []byte
+	etag      string
+	cursor    wire.Cursor
+}
+
+// read reads an execution that is at least as new as cursor. Requests that ask for
+// the same at the same time share one query.
+func (s *Server) read(ctx context.Context, id int64, cursor wire.Cursor) (reading, error) {
+	key := strconv.FormatInt(id, 10) + "@" + cursor.String()
+	result := s.reads.DoChan(key, func() (any, error) {
+		// Whoever asked first may go away: the others still want the answer.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), queryTimeout)
+		defer cancel()
+		x, err := s.Executions.Get(ctx, id)
+		if err != nil {
+			return reading{}, err
+		}
+		body := encode(x)
+		sum := sha256.Sum256(body)
+		return reading{execution: x, body: body, etag: `"` + hex.EncodeToString(sum[:12]) + `"`, cursor: cursor}, nil
+	})
+	select {
+	case r := <-result:
+		return r.Val.(reading), r.Err //nolint:forcetypeassert // it is what the function above returns
+	case <-ctx.Done():
+		return reading{}, context.Cause(ctx)
+	}
+}
+
+// awaitExecution reads an execution, and again whenever the hub tells that it may
+// have changed, until enough says so, the wait is over or the server goes away.
+func (s *Server) awaitExecution(ctx context.Context, id int64, wait time.Duration, enough func(first, now reading) bool) (reading, error) {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	sub, _ := s.Hub.Connect()
+	defer sub.Close()
+	// Subscribed before the first look: a change between the two is seen.
+	var cursor wire.Cursor
+	filter := wire.EntityFilter("execution", strconv.FormatInt(id, 10))
+	err := sub.Subscribe([]wire.Filter{filter}, nil, func(start broadcast.Start) []wire.ServerMessage {
+		cursor = start.Cursor
+		return nil
+	})
+	if err != nil {
+		return reading{}, err
+	}
+	first, err := s.read(ctx, id, cursor)
+	if err != nil || enough(first, first) {
+		return first, err
+	}
+	var frames []*wire.Frame
+	for {
+		last := false
+		select {
+		case <-sub.Ready():
+			if frames, err = sub.Take(frames[:0]); err != nil {
+				return reading{}, err
+			}
+			if len(frames) == 0 {
+				continue
+			}
+		case <-timer.C:
+			last = true
+		case <-s.closing:
+			last = true
+		case <-ctx.Done():
+			return reading{}, context.Cause(ctx)
+		}
+		now, err := s.read(ctx, id, newest(frames, s.Hub))
+		if err != nil || last || enough(first, now) {
+			return now, err
+		}
+	}
+}
+
+// newest returns the position of the last notification in frames, so that all who
+// were woken by it read once; anything else is no position to share.
+func newest(frames []*wire.Frame, hub *broadcast.Hub) wire.Cursor {
+	if len(frames) > 0 {
+		if n, ok := frames[len(frames)-1].Message.(wire.Notification); ok {
+			return n.Cursor
+		}
+	}
+	return hub.Cursor()
+}
+
+// createExecution serves POST /executions.
+func (s *Server) createExecution(w http.ResponseWriter, r *http.Request) {
+	if s.readOnly(w, r) {
+		return
+	}
+	req, err := decodeRequest(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	cursor := s.Hub.Cursor()
+	x, err := s.Actions.Create(r.Context(), req)
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	w.Header().Set("Location", "/executions/"+strconv.FormatInt(x.ID, 10))
+	s.answer(w, r, http.StatusCreated, cursor, encode(x))
+}
+
+// cancelExecution serves POST /executions/{id}/cancel.
+func (s *Server) cancelExecution(w http.ResponseWriter, r *http.Request) {
+	if s.readOnly(w, r) {
+		return
+	}
+	id, err := parseID(chi.URLParam(r, "id"))
+	if err != nil {
+		s.problem(w, r, err)
+		return
+	}
+	cursor := s.Hub.Cursor()
+	x, err := s.Actions.Cancel(r.Context(), id)
+	if err != nil {
+		s.problem(w, r, err)
+		return
+	}
+	s.answer(w, r, http.StatusAccepted, cursor, encode(x))
+}
+
+func (s *Server) readOnly(w http.ResponseWriter, r *http.Request) bool {
+	if s.Actions != nil {
+		return false
+	}
+	w.Header().Set("Allow", "GET, HEAD")
+	s.problem(w, r, &wire.Error{
+		Code:    wire.CodeReadOnly,
+		Message: "executions are started by the platform that owns this database; ATTUNE_RUNNER=true turns on attune's own runner",
+	})
+	return true
+}
+
+// refuse answers for a body that is well formed but cannot be done: 422.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	var e *wire.Error
+	if errors.As(err, &e) && e.Code == wire.CodeInvalidParameter {
+		s.problemStatus(w, r, http.StatusUnprocessableEntity, e)
+		return
+	}
+	s.problem(w, r, err)
+}
+
+// decodeRequest decodes the body of POST /executions.
+func decodeRequest(body io.Reader) (wire.ExecutionRequest, error) {
+	var req wire.ExecutionRequest
+	b, err := io.ReadAll(body)
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return req, &wire.Error{Code: wire.CodeTooLarge, Message: fmt.Sprintf("the body is over %d bytes", maxBody), Err: err}
+	case err != nil:
+		return req, &wire.Error{Code: wire.CodeInvalidJSON, Message: "the body could not be read", Err: err}
+	}
+	members, err := wire.Object(b)
+	if err != nil {
+		return req, &wire.Error{Code: wire.CodeInvalidJSON, Message: `want a JSON object such as {"action_ref":"core.echo","parameters":{"message":"Hello!"}}`, Err: err}
+	}
+	for name, value := range members {
+		switch name {
+		case "action_ref":
+			if json.Unmarshal(value, &req.ActionRef) != nil {
+				return req, invalid("action_ref: want a string such as core.echo")
+			}
+		case "parameters":
+			req.Parameters = value
+		default:
+			return req, invalid("unknown member %.40q: want action_ref and parameters", name)
+		}
+	}
+	if req.ActionRef == "" {
+		return req, invalid("action_ref: want the name of an action, such as core.echo")
+	}
+	return req, nil
+}
+
+// answer writes a JSON answer that carries executions.
+func (s *Server) answer(w http.ResponseWriter, _ *http.Request, status int, cursor wire.Cursor, body []byte) {
+	w.Header().Set(cursorHeader, cursor.String())
+	writeJSON(w, status, body)
+}
+
+func writeJSON(w http.ResponseWriter, status int, body []byte) {
+	w.Header().Set("Content-Type", "application/json")
+	if w.Header().Get("Cache-Control") == "" {
+		w.Header().Set("Cache-Control", "no-cache")
+	}
+	w.WriteHeader(status)
+	_, _ = w.Write(append(bytes.Clone(body), '\n')) // a client that went away needs no answer
+}
+
+// encode encodes v, leaving the characters of its raw JSON as they are.
+func encode(v any) []byte {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		panic(err) // what the database gave as JSON is JSON
+	}
+	return bytes.TrimRight(b.Bytes(), "\n")
+}
+
+// matches reports whether an If-None-Match header names etag.
+func matches(header, etag string) bool {
+	for candidate := range strings.SplitSeq(header, ",") {
+		candidate = strings.TrimPrefix(strings.TrimSpace(candidate), "W/")
+		if candidate == etag || candidate == "*" {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,112 @@
+package http
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+
+	"attune/wire"
+)
+
+// observe counts and logs requests. Streams are counted apart, by how long they are
+// open, not as requests.
+func (s *Server) observe(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		started := time.Now()
+		ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
+		next.ServeHTTP(ww, r)
+		took, route := time.Since(started), routeOf(r)
+		if route != "/ws" && route != "/events" {
+			s.metrics.requests.WithLabelValues(route, methodLabel(r.Method), statusClass(ww.Status())).Observe(took.Seconds())
+		}
+		s.Logger.DebugContext(r.Context(), "request", slog.String("method", r.Method), slog.String("route", route),
+			slog.Int("status", ww.Status()), slog.Duration("took", took))
+	})
+}
+
+// recover turns a panic into a 500 and a log line with its stack.
+func (s *Server) recover(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			v := recover()
+			if v == nil {
+				return
+			}
+			if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+				panic(v) // net/http's own way to drop a connection
+			}
+			s.problem(w, r, fmt.Errorf("panic: %v\n%s", v, debug.Stack()))
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// sameOrigin lets pages of other origins in only if they are listed. Programs send
+// no Origin.
+func (s *Server) sameOrigin(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		origin := r.Header.Get("Origin")
+		if origin == "" {
+			next.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Add("Vary", "Origin")
+		if slices.Contains(s.AllowedOrigins, origin) {
+			w.Header().Set("Access-Control-Allow-Origin", origin)
+			w.Header().Set("Access-Control-Allow-Credentials", "true")
+			w.Header().Set("Access-Control-Expose-Headers", "Attune-Cursor, ETag, Location, Retry-After")
+			if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+				w.Header().Set("Access-Control-Allow-Methods", "GET, HEAD, POST")
+				w.Header().Set("Access-Control-Allow-Headers", "Authorization, Content-Type, If-None-Match, Last-Event-ID")
+				w.Header().Set("Access-Control-Max-Age", "600")
+				w.WriteHeader(http.StatusNoContent)
+				return
+			}
+		} else if u, err := url.Parse(origin); err != nil || !strings.EqualFold(u.Host, r.Host) {
+			s.problem(w, r, &wire.Error{
+				Code:    wire.CodeForbidden,
+				Message: fmt.Sprintf("origin %.200q may not call this server; ATTUNE_ALLOWED_ORIGINS lists those that may", origin),
+			})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// routeOf returns the route's pattern: a bounded label, unlike the path.
+func routeOf(r *http.Request) string {
+	if rc := chi.RouteContext(r.Context()); rc != nil {
+		if pattern := strings.TrimSuffix(rc.RoutePattern(), "/"); pattern != "" {
+			return pattern
+		}
+		if r.URL.Path == "/" {
+			return "/"
+		}
+	}
+	return "unknown"
+}
+
+func methodLabel(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodOptions:
+		return method
+	}
+	return "other"
+}
+
+func statusClass(status int) string {
+	if status == 0 {
+		status = http.StatusOK
+	}
+	return fmt.Sprintf("%dxx", status/100)
+}

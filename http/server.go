@@ -1,0 +1,255 @@
+// Package http is attune's face: /ws, /events, /executions, health, metrics and the
+// page at /, all fed by one hub.
+//
+// Every answer that is not a stream is JSON; every error is problem+json with a
+// stable code (error.go holds the only table from codes to statuses). A stream that
+// the server ends is told why before it ends.
+package http
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+	"golang.org/x/sync/singleflight"
+
+	"attune/broadcast"
+	"attune/wire"
+)
+
+// How long things may take.
+const (
+	// unreadyFor is how long /readyz says no before the first goodbye, so that a load
+	// balancer stops sending.
+	unreadyFor = 200 * time.Millisecond
+	// cutAfter is how long streams have, once they should have said goodbye.
+	cutAfter = time.Second
+	// writeTimeout bounds one write of at most writeChunk bytes to a client.
+	writeTimeout = 5 * time.Second
+	writeChunk   = 64 << 10
+	// queryTimeout bounds a read that several requests share.
+	queryTimeout = 10 * time.Second
+)
+
+// Executions reads executions. Get's error is a *wire.Error with CodeNotFound when
+// there is none.
+type Executions interface {
+	Get(ctx context.Context, id int64) (wire.Execution, error)
+	List(ctx context.Context, q wire.ExecutionQuery) (wire.ExecutionList, error)
+}
+
+// Actions starts and cancels executions. Errors that are the caller's are *wire.Error.
+type Actions interface {
+	Create(ctx context.Context, req wire.ExecutionRequest) (wire.Execution, error)
+	Cancel(ctx context.Context, id int64) (wire.Execution, error)
+}
+
+// SourceStats is what the source tells of itself.
+type SourceStats struct {
+	// Source is "listen".
+	Source string `json:"source"`
+	Live   bool   `json:"live"`
+	// Problem says why notifications do not arrive; "" while they do.
+	Problem string `json:"problem,omitempty"`
+	// CanarySeconds is the latest round trip through PostgreSQL.
+	CanarySeconds float64 `json:"canary_seconds"`
+	Reconnects    uint64  `json:"reconnects"`
+	// Notifications counts by channel, Skipped by reason.
+	Notifications map[string]uint64 `json:"notifications"`
+	Skipped       map[string]uint64 `json:"skipped"`
+}
+
+// Config is what a Server is made of.
+type Config struct {
+	Hub *broadcast.Hub
+	// Source tells the health of what feeds the hub.
+	Source func() SourceStats
+	// Executions is nil where the database has no execution table.
+	Executions Executions
+	// Actions is nil where executions are not ours to start.
+	Actions Actions
+	// Page is what / serves.
+	Page fs.FS
+	// Drain is how long streams have to say goodbye.
+	Drain time.Duration
+	// AllowedOrigins are the origins, besides the server's own, whose pages may call.
+	AllowedOrigins []string
+	// MetricsElsewhere leaves /metrics out of the routes: it has its own address.
+	MetricsElsewhere bool
+	Version          string
+	Logger           *slog.Logger
+}
+
+// Server serves Config.
+type Server struct {
+	Config
+
+	started time.Time
+	metrics *metrics
+	reads   singleflight.Group
+	clients atomic.Uint64 // numbers WebSocket and event stream clients
+
+	draining atomic.Bool
+	closing  chan struct{}  // closed when streams shall say goodbye
+	streams  sync.WaitGroup // all that are open
+	sockets  sockets
+}
+
+// New returns a Server that Run starts.
+func New(cfg Config) *Server {
+	s := &Server{Config: cfg, started: time.Now(), closing: make(chan struct{})}
+	s.metrics = newMetrics(s)
+	return s
+}
+
+// Handler returns the routes.
+func (s *Server) Handler() http.Handler {
+	r := chi.NewRouter()
+	r.Use(s.observe, s.recover, s.sameOrigin, middleware.GetHead)
+	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
+		s.problem(w, r, &wire.Error{Code: wire.CodeNotFound, Message: fmt.Sprintf("no such path: %.200q", r.URL.Path)})
+	})
+	r.MethodNotAllowed(s.methodNotAllowed(r))
+
+	r.Get("/ws", s.handleWebSocket)
+	r.Get("/events", s.handleEvents)
+
+	r.Route("/executions", func(r chi.Router) {
+		r.Use(s.needExecutions)
+		r.Get("/", s.listExecutions)
+		r.Get("/{id}", s.getExecution)
+		r.Post("/", s.createExecution)
+		r.Post("/{id}/cancel", s.cancelExecution)
+	})
+
+	r.Get("/livez", s.handleLive)
+	r.Get("/readyz", s.handleReady)
+	r.Get("/health", s.handleReady)
+	r.Get("/stats", s.handleStats)
+	if !s.MetricsElsewhere {
+		r.Method(http.MethodGet, "/metrics", s.metrics.handler())
+	}
+
+	page := pageHandler(s.Page)
+	r.Method(http.MethodGet, "/", page)
+	for _, name := range pageFiles(s.Page) {
+		r.Method(http.MethodGet, "/"+name, page)
+	}
+	return r
+}
+
+// MetricsHandler serves /metrics alone, for an address of its own.
+func (s *Server) MetricsHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", s.metrics.handler())
+	return mux
+}
+
+// Run serves on ln until ctx is done, then says it is not ready, says goodbye to
+// every stream within Drain, finishes what it accepted, and returns within Drain and
+// two seconds more.
+func (s *Server) Run(ctx context.Context, ln net.Listener) error {
+	srv := s.httpServer(s.Handler())
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(ln) }()
+
+	select {
+	case err := <-served: // never nil
+		s.goodbye()
+		s.sockets.cut()
+		s.streams.Wait()
+		return fmt.Errorf("serve on %s: %w", ln.Addr(), err)
+	case <-ctx.Done():
+	}
+	err := s.shutdown(context.WithoutCancel(ctx), srv)
+	if served := <-served; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, fmt.Errorf("serve on %s: %w", ln.Addr(), served))
+	}
+	return err
+}
+
+// RunMetrics serves MetricsHandler on ln until ctx is done.
+func (s *Server) RunMetrics(ctx context.Context, ln net.Listener) error {
+	srv := s.httpServer(s.MetricsHandler())
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		_ = srv.Close() // a scrape is not worth waiting for
+	})
+	err := srv.Serve(ln)
+	if !stop() {
+		<-stopped
+	}
+	if !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve metrics on %s: %w", ln.Addr(), err)
+	}
+	return nil
+}
+
+func (s *Server) httpServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler: h,
+		// No WriteTimeout: it would end streams. They set a deadline for each write.
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(s.Logger.Handler(), slog.LevelDebug),
+	}
+}
+
+// shutdown drains the server in stages; see Run.
+func (s *Server) shutdown(ctx context.Context, srv *http.Server) error {
+	s.draining.Store(true)
+	unready := time.NewTimer(unreadyFor)
+	defer unready.Stop()
+	<-unready.C
+
+	s.goodbye()
+	ctx, cancel := context.WithTimeout(ctx, s.Drain)
+	defer cancel()
+	err := srv.Shutdown(ctx) // sees neither hijacked connections nor that streams shall end: hence closing
+	if err == nil {
+		err = s.waitStreams(ctx)
+	}
+	if err == nil {
+		return nil
+	}
+	// Whoever has not gone by now does not read. That is no failure of ours.
+	s.Logger.WarnContext(ctx, "clients cut at the end of the drain", slog.Any("err", err))
+	s.sockets.cut()
+	if err := srv.Close(); err != nil {
+		return fmt.Errorf("close connections: %w", err)
+	}
+	ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), cutAfter)
+	defer cancel()
+	return s.waitStreams(ctx)
+}
+
+func (s *Server) goodbye() {
+	s.draining.Store(true)
+	close(s.closing)
+}
+
+// waitStreams waits for the connections that http.Server does not know.
+func (s *Server) waitStreams(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() {
+		s.streams.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for streams: %w", ctx.Err())
+	}
+}

@@ -1,0 +1,349 @@
+package http
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"attune/broadcast"
+	"attune/wire"
+)
+
+const (
+	// subprotocol is selected when the client offers it.
+	subprotocol = "attune.v1"
+	// maxFrame bounds what a client may send at once, in bytes.
+	maxFrame = 64 << 10
+	// maxBadFrames in a row end the connection.
+	maxBadFrames = 20
+	pingEvery    = 25 * time.Second
+	silentFor    = 60 * time.Second
+)
+
+// closeError ends a WebSocket with a code and a reason.
+type closeError struct {
+	code   websocket.StatusCode
+	reason string
+}
+
+func (e *closeError) Error() string { return fmt.Sprintf("close %d: %s", e.code, e.reason) }
+
+// handleWebSocket serves GET /ws.
+func (s *Server) handleWebSocket(w http.ResponseWriter, r *http.Request) {
+	q, err := query(r)
+	if err != nil {
+		s.problem(w, r, err)
+		return
+	}
+	filters, err := parseFilters(q)
+	if err != nil {
+		s.problem(w, r, err)
+		return
+	}
+	resume := parseCursor(q)
+	if resume != nil && len(filters) == 0 {
+		s.problem(w, r, invalid("cursor without filter: name the filters that the cursor is for, or send it with the first subscribe"))
+		return
+	}
+	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+		w.Header().Set("Connection", "Upgrade")
+		w.Header().Set("Upgrade", "websocket")
+		s.problemStatus(w, r, http.StatusUpgradeRequired, invalid("this path speaks WebSocket; event streams are at /events"))
+		return
+	}
+
+	// Counted before the hijack, from which on http.Server no longer waits for it.
+	s.streams.Add(1)
+	defer s.streams.Done()
+	c := &wsConn{server: s}
+	c.heard.Store(time.Now().UnixNano())
+	hijacked := &hijackRecorder{ResponseWriter: w}
+	c.conn, err = websocket.Accept(hijacked, r, &websocket.AcceptOptions{
+		Subprotocols:       []string{subprotocol},
+		InsecureSkipVerify: true, // sameOrigin has looked at the origin
+		CompressionMode:    websocket.CompressionDisabled,
+		OnPongReceived:     func(context.Context, []byte) { c.heard.Store(time.Now().UnixNano()) },
+		OnPingReceived: func(context.Context, []byte) bool {
+			c.heard.Store(time.Now().UnixNano())
+			return true
+		},
+	})
+	if err != nil {
+		s.Logger.DebugContext(r.Context(), "websocket handshake refused", slog.Any("err", err))
+		return // Accept has answered
+	}
+	defer c.conn.CloseNow() //nolint:errcheck // closed already in every case but a panic
+	defer s.sockets.add(hijacked.conn)()
+
+	open := s.metrics.connections.WithLabelValues("ws")
+	open.Inc()
+	defer open.Dec()
+
+	var mode wire.Mode
+	c.sub, mode = s.Hub.Connect()
+	defer c.sub.Close()
+	// A hijacked request's context does not end when the client goes: reading tells.
+	err = c.run(context.WithoutCancel(r.Context()), mode, filters, resume)
+	if errors.Is(err, broadcast.ErrSlowConsumer) || errors.Is(err, errWriteTimeout) {
+		s.metrics.slow.WithLabelValues("ws").Inc()
+	}
+	s.Logger.DebugContext(r.Context(), "websocket ended", slog.Any("err", err))
+}
+
+// wsConn is one WebSocket. run's goroutine is the only writer of frames.
+type wsConn struct {
+	server *Server
+	conn   *websocket.Conn
+	sub    *broadcast.Subscriber
+	heard  atomic.Int64 // when the peer last sent anything, unix nanoseconds
+}
+
+// run serves the connection until there is a reason to end it, tells the client the
+// reason, and returns it.
+func (c *wsConn) run(ctx context.Context, mode wire.Mode, filters []wire.Filter, resume *string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan error, 2) // room for all who send
+	c.conn.SetReadLimit(maxFrame)
+
+	var wg sync.WaitGroup
+	wg.Go(func() { ended <- c.read(ctx) })
+	wg.Go(func() {
+		if err := c.keepAlive(ctx); err != nil {
+			ended <- err
+		}
+	})
+	err := c.write(ctx, wire.NewFrame(c.server.welcome(mode)))
+	if err == nil && len(filters) > 0 {
+		err = c.subscribe(filters, resume)
+	}
+	if err == nil {
+		err = c.deliver(ctx, ended)
+	}
+	c.close(err) // ends read
+	cancel()     // ends keepAlive
+	wg.Wait()
+	return err
+}
+
+// deliver writes what the subscriber gets, until it ends, somebody says why on
+// ended, or the server goes away.
+func (c *wsConn) deliver(ctx context.Context, ended <-chan error) error {
+	delivered := c.server.metrics.deliveries.WithLabelValues("ws")
+	var frames []*wire.Frame
+	var end error
+	for {
+		var err error
+		if frames, err = c.sub.Take(frames[:0]); err != nil {
+			return err
+		}
+		for _, frame := range frames {
+			if err := c.write(ctx, frame); err != nil {
+				return err
+			}
+			if _, ok := frame.Message.(wire.Notification); ok {
+				delivered.Inc()
+			}
+		}
+		clear(frames)
+		if end != nil {
+			return end
+		}
+		select {
+		case <-c.sub.Ready():
+		case end = <-ended: // what the client was answered before goes out first
+		case <-c.server.closing:
+			return errGoodbye
+		}
+	}
+}
+
+func (c *wsConn) write(ctx context.Context, frame *wire.Frame) error {
+	b := frame.JSON()
+	// The bigger the frame, the longer it may take, as on event streams.
+	timeout := writeTimeout * time.Duration(1+len(b)/writeChunk)
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errWriteTimeout)
+	defer cancel()
+	if err := c.conn.Write(ctx, websocket.MessageText, b); err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			return cause
+		}
+		return err
+	}
+	return nil
+}
+
+// close tells the peer why, and waits for its answer as long as the drain allows.
+func (c *wsConn) close(err error) {
+	code, reason := websocket.StatusInternalError, "internal error"
+	var e *closeError
+	switch {
+	case errors.As(err, &e):
+		code, reason = e.code, e.reason
+	case errors.Is(err, errGoodbye):
+		code, reason = websocket.StatusGoingAway, errGoodbye.Error()
+	case errors.Is(err, broadcast.ErrSlowConsumer):
+		code, reason = closeSlowConsumer, "slow consumer: reconnect with your cursor"
+	default: // the peer has gone, or does not take what is written
+		_ = c.conn.CloseNow()
+		return
+	}
+	_ = c.conn.Close(code, reason) // gives up after 5 s, and is cut at the end of the drain
+}
+
+// read handles what the client sends until the connection ends, and returns why.
+func (c *wsConn) read(ctx context.Context) error {
+	bad := 0
+	for {
+		kind, b, err := c.conn.Read(ctx)
+		if err != nil {
+			return fmt.Errorf("read: %w", err)
+		}
+		c.heard.Store(time.Now().UnixNano())
+		if kind != websocket.MessageText {
+			return &closeError{code: websocket.StatusUnsupportedData, reason: "frames are JSON text, not binary"}
+		}
+		m, err := wire.DecodeClientMessage(b)
+		var refused *wire.Error
+		if err == nil {
+			err = c.handle(m)
+		}
+		switch {
+		case errors.As(err, &refused):
+			c.sub.Send(refused)
+		case err != nil:
+			return err
+		}
+		if refused == nil || (refused.Code != wire.CodeInvalidJSON && refused.Code != wire.CodeUnknownType) {
+			bad = 0
+			continue
+		}
+		if bad++; bad == maxBadFrames {
+			return &closeError{code: websocket.StatusPolicyViolation, reason: fmt.Sprintf("%d bad frames in a row", maxBadFrames)}
+		}
+	}
+}
+
+// handle does what a client asks for.
+func (c *wsConn) handle(m wire.ClientMessage) error {
+	switch m := m.(type) {
+	case wire.Ping:
+		c.sub.Send(wire.Pong{})
+	case wire.Subscribe:
+		f, err := wire.ParseFilter(m.Filter)
+		if err != nil {
+			return err
+		}
+		return c.subscribe([]wire.Filter{f}, m.Cursor)
+	case wire.Unsubscribe:
+		f, err := wire.ParseFilter(m.Filter)
+		if err != nil {
+			return err
+		}
+		c.sub.Unsubscribe(f, wire.Unsubscribed{Filter: m.Filter})
+	}
+	return nil
+}
+
+func (c *wsConn) subscribe(filters []wire.Filter, resume *string) error {
+	err := c.sub.Subscribe(filters, resume, func(start broadcast.Start) []wire.ServerMessage {
+		acks := make([]wire.ServerMessage, len(filters))
+		for i, f := range filters {
+			acks[i] = wire.Subscribed{Filter: f.String(), Cursor: start.Cursor}
+		}
+		return acks
+	})
+	switch {
+	case errors.Is(err, broadcast.ErrNotFirst):
+		return &wire.Error{Code: wire.CodeCursorNotFirst, Message: err.Error(), Err: err}
+	case errors.Is(err, broadcast.ErrTooManyFilters):
+		return &wire.Error{Code: wire.CodeTooManyFilters, Message: fmt.Sprintf("at most %d filters on a connection", broadcast.MaxFilters), Err: err}
+	}
+	return err
+}
+
+// keepAlive pings the peer and returns an error when it has been silent too long.
+func (c *wsConn) keepAlive(ctx context.Context) error {
+	ticker := time.NewTicker(pingEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		if err := c.ping(ctx); err != nil {
+			return fmt.Errorf("ping: %w", err)
+		}
+	}
+}
+
+// ping waits for the pong as long as the peer may be silent; a peer that sends
+// anything else in the meantime is alive too.
+func (c *wsConn) ping(ctx context.Context) error {
+	for {
+		left := silentFor - time.Since(time.Unix(0, c.heard.Load()))
+		if left <= 0 {
+			return fmt.Errorf("peer silent for %s", silentFor)
+		}
+		waiting, cancel := context.WithTimeout(ctx, left)
+		err := c.conn.Ping(waiting)
+		cancel()
+		if err == nil || !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+	}
+}
+
+// hijackRecorder keeps hold of the connection that a handshake takes over.
+type hijackRecorder struct {
+	http.ResponseWriter
+	conn net.Conn
+}
+
+// Hijack implements http.Hijacker.
+func (h *hijackRecorder) Hijack() (conn net.Conn, rw *bufio.ReadWriter, err error) {
+	conn, rw, err = http.NewResponseController(h.ResponseWriter).Hijack()
+	h.conn = conn
+	return conn, rw, err
+}
+
+// sockets are the connections of the open WebSockets: net/http has forgotten them,
+// and websocket.Conn cannot be cut while it waits for the peer's goodbye.
+type sockets struct {
+	mu   sync.Mutex
+	open map[net.Conn]struct{}
+}
+
+// add registers a connection and returns what takes it out again.
+func (s *sockets) add(conn net.Conn) (remove func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open == nil {
+		s.open = make(map[net.Conn]struct{})
+	}
+	s.open[conn] = struct{}{}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.open, conn)
+	}
+}
+
+// cut closes all of them without a word.
+func (s *sockets) cut() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for conn := range s.open {
+		_ = conn.Close()
+	}
+}
