@@ -1,0 +1,98 @@
+package web_test
+
+import (
+	"io/fs"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"attune/web"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// The page must stay small enough to be read at a glance and loaded at once.
+const maxBytes = 25_000
+
+func TestFiles(t *testing.T) {
+	var names []string
+	size := 0
+	for name, text := range files(t) {
+		names = append(names, name)
+		size += len(text)
+	}
+	for _, name := range []string{"index.html", "app.js", "style.css", "icon.svg"} {
+		if _, err := fs.Stat(web.Files(), name); err != nil {
+			t.Errorf("%s is not embedded: %v", name, err)
+		}
+	}
+	if size > maxBytes {
+		t.Errorf("%v have %d bytes in all, want at most %d", names, size, maxBytes)
+	}
+}
+
+// What "default-src 'self'" would block: a browser reports it in its console only.
+func TestFiles_NothingThatThePolicyBlocks(t *testing.T) {
+	blocked := map[string]*regexp.Regexp{
+		"an inline script":          regexp.MustCompile(`(?i)<script(?:\s[^>]*)?>\s*[^<\s]`),
+		"an event handler":          regexp.MustCompile(`(?i)<[^>]*\son[a-z]+\s*=`),
+		"an inline style":           regexp.MustCompile(`(?i)<style|<[^>]*\sstyle\s*=`),
+		"a style set as attribute":  regexp.MustCompile(`setAttribute\(\s*['"]style|cssText`),
+		"code made from text":       regexp.MustCompile(`\beval\(|new Function\(|setTimeout\(\s*['"]`),
+		"markup made from text":     regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write`),
+		"something from elsewhere":  regexp.MustCompile(`(?i)(?:src|href|url\(|from|import|fetch\()\s*=?\s*['"(]?(?:https?:)?//`),
+		"something within the text": regexp.MustCompile(`(?i)(?:src|href|url\()\s*=?\s*['"(]?(?:data|javascript):`),
+	}
+	for name, text := range files(t) {
+		for what, pattern := range blocked {
+			if found := pattern.FindString(text); found != "" {
+				t.Errorf("%s has %s: %q", name, what, found)
+			}
+		}
+	}
+}
+
+// Whatever the page names is there, by a path relative to the page.
+func TestFiles_References(t *testing.T) {
+	reference := regexp.MustCompile(`(?:src|href)="([^"]+\.(?:js|css|svg))"`)
+	got := map[string]bool{}
+	for _, match := range reference.FindAllStringSubmatch(files(t)["index.html"], -1) {
+		_, err := fs.Stat(web.Files(), match[1])
+		got[match[1]] = err == nil
+	}
+	want := map[string]bool{"app.js": true, "style.css": true, "icon.svg": true}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("references of index.html (-want +got):\n%s", diff)
+	}
+}
+
+// The script looks elements up by id and would only fail in a browser.
+func TestFiles_ElementIDs(t *testing.T) {
+	all := files(t)
+	for _, match := range regexp.MustCompile(`element\('([^']+)'\)`).FindAllStringSubmatch(all["app.js"], -1) {
+		if !strings.Contains(all["index.html"], `id="`+match[1]+`"`) {
+			t.Errorf("app.js wants the element %q, which index.html lacks", match[1])
+		}
+	}
+}
+
+// files returns the text of every embedded file by its path.
+func files(t *testing.T) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	err := fs.WalkDir(web.Files(), ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		text, err := fs.ReadFile(web.Files(), name)
+		all[name] = string(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
