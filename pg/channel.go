@@ -1,0 +1,126 @@
+package pg
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"attune/wire"
+)
+
+// maxChannel is the length of a PostgreSQL identifier, in bytes. LISTEN would cut a
+// longer name, and pg_notify refuse it.
+const maxChannel = 63
+
+// DefaultChannels returns the channels of an Attune platform.
+func DefaultChannels() []string {
+	return []string{
+		"attune_notifications",
+		"execution_status_changed",
+		"execution_created",
+		"inquiry_created",
+		"inquiry_responded",
+		"inquiry_timeout",
+		"enforcement_created",
+		"enforcement_status_changed",
+		"event_created",
+		"workflow_execution_status_changed",
+		"artifact_created",
+		"artifact_updated",
+		"work_queue_created",
+		"work_queue_updated",
+		"work_queue_item_created",
+		"work_queue_item_updated",
+	}
+}
+
+// ValidateChannels returns an error that names every channel which PostgreSQL could
+// not listen on.
+func ValidateChannels(channels []string) error {
+	var errs []error
+	for _, name := range channels {
+		switch {
+		case name == "":
+			errs = append(errs, fmt.Errorf("channel %q: want 1 to %d bytes", name, maxChannel))
+		case len(name) > maxChannel:
+			errs = append(errs, fmt.Errorf("channel %q: %d bytes, want at most %d", name, len(name), maxChannel))
+		case !utf8.ValidString(name) || strings.ContainsRune(name, 0):
+			errs = append(errs, fmt.Errorf("channel %q: want UTF-8 without NUL", name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// SkipReason tells why a notification was skipped.
+type SkipReason string
+
+// The reasons, a closed set: metrics are labelled with them.
+const (
+	SkipInvalidJSON SkipReason = "invalid_json"
+	SkipNotObject   SkipReason = "not_object"
+	SkipEntityType  SkipReason = "entity_type"
+	SkipEntityID    SkipReason = "entity_id"
+	SkipUserID      SkipReason = "user_id"
+)
+
+// SkipError refuses a payload. It does not tell the payload's content.
+type SkipError struct {
+	Reason SkipReason
+}
+
+// Error names the reason.
+func (e *SkipError) Error() string { return "skip notification: " + string(e.Reason) }
+
+// Decode decodes the payload of a notification received on channel at the time at.
+// The payload must be a JSON object with a string "entity_type", an "entity_id" (or,
+// where that is missing, an "entity") that is an int64 or a string, and optionally a
+// "user_id" that is an int64 or null. Names are compared exactly; of equal names the
+// last one counts, as in jsonb. Anything else is a *SkipError.
+func Decode(channel, payload string, at time.Time) (wire.Notification, error) {
+	// PostgreSQL checks text against the database's encoding, but SQL_ASCII checks nothing.
+	if !utf8.ValidString(payload) {
+		return wire.Notification{}, &SkipError{SkipInvalidJSON}
+	}
+	// Compact removes white space and nothing else: the writer's tokens stay.
+	var compact bytes.Buffer
+	compact.Grow(len(payload))
+	if err := json.Compact(&compact, []byte(payload)); err != nil {
+		return wire.Notification{}, &SkipError{SkipInvalidJSON}
+	}
+	members, err := wire.Object(compact.Bytes())
+	if err != nil {
+		return wire.Notification{}, &SkipError{SkipNotObject}
+	}
+
+	n := wire.Notification{NotificationType: channel, Payload: compact.Bytes(), Timestamp: at}
+	if err := json.Unmarshal(orNull(members["entity_type"]), &n.EntityType); err != nil || !wire.IsTypeName(n.EntityType) {
+		return wire.Notification{}, &SkipError{SkipEntityType}
+	}
+	id, ok := members["entity_id"]
+	if !ok {
+		id = members["entity"]
+	}
+	if n.EntityID, err = wire.ParseEntityID(id); err != nil {
+		return wire.Notification{}, &SkipError{SkipEntityID}
+	}
+	if user := orNull(members["user_id"]); string(user) != "null" {
+		value, err := wire.ParseInt(user)
+		if err != nil {
+			return wire.Notification{}, &SkipError{SkipUserID}
+		}
+		n.UserID = &value
+	}
+	return n, nil
+}
+
+// orNull returns the JSON value of a member that may be missing.
+func orNull(value json.RawMessage) json.RawMessage {
+	if value == nil {
+		return json.RawMessage("null")
+	}
+	return value
+}

@@ -1,0 +1,233 @@
+package pg
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"attune/wire"
+)
+
+// Defaults of a ListenerConfig.
+const (
+	DefaultCanaryInterval    = 5 * time.Second
+	DefaultHeartbeatInterval = time.Minute
+)
+
+// Sink is where notifications go; a broadcast.Hub is one. It starts as degraded. Its
+// methods must be quick and must not call the Listener.
+type Sink interface {
+	// Publish hands over a notification without a cursor.
+	Publish(n wire.Notification)
+	// Gap says that notifications may be missing here.
+	Gap(reason wire.GapReason)
+	// SetMode says that the source's health has changed.
+	SetMode(mode wire.Mode)
+}
+
+// ListenerConfig says what a Listener listens to.
+type ListenerConfig struct {
+	// URL is where the listen connection goes. It must be a session of its own, so
+	// not behind a transaction pooler.
+	URL string
+	// Pool is the way that writers go: canaries are sent through it.
+	Pool *pgxpool.Pool
+	// Channels are the PostgreSQL channels; none: DefaultChannels.
+	Channels []string
+	// CanaryInterval is the time between canaries; 0: DefaultCanaryInterval. A source
+	// that fell deaf is found within two of them.
+	CanaryInterval time.Duration
+	// HeartbeatInterval is how long there may be no notification before a log line
+	// says that there was none; 0: DefaultHeartbeatInterval.
+	HeartbeatInterval time.Duration
+	// Logger may be nil.
+	Logger *slog.Logger
+}
+
+// Listener keeps one connection that LISTENs on all channels and hands what arrives
+// to a Sink, in commit order.
+//
+// It does not believe a connection because it is open. On an interval it sends a
+// canary through the pool and must receive it on the listen connection; one that is
+// deaf (half-open, a pooler in between, UNLISTEN) is torn down and made anew. The
+// sink hears of it: degraded at once when the connection is deaf, after a second
+// when it is lost; a gap once LISTEN is active again, before anything that the new
+// connection brings; live when a canary passes.
+type Listener struct {
+	cfg      ListenerConfig
+	channels []string
+	canaries canaries
+	receiver *receiver
+	health   *health
+	backoff  backoff
+}
+
+// ListenerStats is a snapshot of a Listener.
+type ListenerStats struct {
+	// Live: the last canary came back.
+	Live bool `json:"live"`
+	// Problem is what is wrong now, "" while Live.
+	Problem string `json:"problem"`
+	// CanarySeconds is how long the last canary took.
+	CanarySeconds float64 `json:"canary_seconds"`
+	// LastCanary is when the last canary came back, zero if none has.
+	LastCanary time.Time `json:"last_canary,omitzero"`
+	Reconnects uint64    `json:"reconnects"`
+	// BackendPID is the server process of the listen connection, 0 without one.
+	BackendPID uint32   `json:"backend_pid"`
+	Channels   []string `json:"channels"`
+	// Notifications counts what was published, by channel.
+	Notifications map[string]uint64 `json:"notifications"`
+	// Skipped counts what could not be decoded, by reason.
+	Skipped map[SkipReason]uint64 `json:"skipped"`
+}
+
+// NewListener returns a Listener for sink. It starts nothing: see Run.
+func NewListener(cfg ListenerConfig, sink Sink) *Listener {
+	if len(cfg.Channels) == 0 {
+		cfg.Channels = DefaultChannels()
+	}
+	if cfg.CanaryInterval == 0 {
+		cfg.CanaryInterval = DefaultCanaryInterval
+	}
+	if cfg.HeartbeatInterval == 0 {
+		cfg.HeartbeatInterval = DefaultHeartbeatInterval
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	var id [8]byte
+	_, _ = rand.Read(id[:]) // never fails
+	health := newHealth(sink, cfg.Logger)
+	return &Listener{
+		cfg:      cfg,
+		channels: unique(cfg.Channels),
+		canaries: canaries{
+			pool: cfg.Pool, channel: "attune_canary_" + hex.EncodeToString(id[:]),
+			interval: cfg.CanaryInterval, health: health,
+		},
+		receiver: newReceiver(sink, cfg.Logger),
+		health:   health,
+	}
+}
+
+// Run listens until ctx is done; then it returns nil. It returns an error, at once,
+// if the source cannot be had at start: a wrong configuration, no server, a standby,
+// a pooler in the way. Once the source was live, Run reconnects for as long as it
+// takes. It may be called once.
+func (l *Listener) Run(ctx context.Context) error {
+	config, err := l.validate()
+	if err != nil {
+		return err
+	}
+	defer l.health.stop()
+	for {
+		err := l.session(ctx, config)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if !l.health.wasLive() {
+			return l.startError(config, err)
+		}
+		l.health.lost(err)
+		wait := l.backoff.wait()
+		l.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "listen connection lost",
+			slog.Any("err", err), slog.Duration("retry_in", wait))
+		if !sleep(ctx, wait) {
+			return nil
+		}
+	}
+}
+
+// Live returns a channel that is closed when the first canary has come back.
+func (l *Listener) Live() <-chan struct{} { return l.health.live }
+
+// Stats returns a snapshot.
+func (l *Listener) Stats() ListenerStats {
+	stats := ListenerStats{Channels: slices.Clone(l.channels)}
+	l.health.report(&stats)
+	stats.Notifications, stats.Skipped = l.receiver.counts()
+	return stats
+}
+
+// validate returns the configuration of the listen connection.
+func (l *Listener) validate() (*pgx.ConnConfig, error) {
+	if err := ValidateChannels(l.channels); err != nil {
+		return nil, err
+	}
+	if l.cfg.CanaryInterval < 0 {
+		return nil, fmt.Errorf("canary interval %s: want a positive duration", l.cfg.CanaryInterval)
+	}
+	config, err := pgx.ParseConfig(l.cfg.URL)
+	if err != nil {
+		return nil, parseError(err)
+	}
+	prepare(config, "attune listener")
+	return config, nil
+}
+
+// session connects, listens and delivers until ctx is done or the connection is lost
+// or found deaf; the error says why.
+func (l *Listener) session(ctx context.Context, config *pgx.ConnConfig) error {
+	s, err := listen(ctx, config, append(slices.Clone(l.channels), l.canaries.channel))
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	l.health.listening(s.pid())
+	l.cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "listening",
+		slog.Int("channels", len(l.channels)), slog.Uint64("backend_pid", uint64(s.pid())))
+
+	ctx, end := context.WithCancelCause(ctx)
+	var prover sync.WaitGroup
+	prover.Go(func() {
+		if err := l.canaries.prove(ctx, s); err != nil {
+			end(err)
+		}
+	})
+	defer prover.Wait()
+	defer end(nil)
+	return s.receive(ctx, l.cfg.HeartbeatInterval, func(n *pgconn.Notification, at time.Time) bool {
+		if n.Channel == l.canaries.channel {
+			if trip, ok := s.canary.received(n.Payload, at); ok {
+				l.backoff.reset()
+				l.health.proved(ctx, trip, at)
+			}
+			return false
+		}
+		l.receiver.receive(ctx, n, at)
+		return true
+	}, func() {
+		l.cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "listener heartbeat", slog.Duration("idle", l.cfg.HeartbeatInterval))
+	})
+}
+
+// startError says what to do where the source never became live.
+func (l *Listener) startError(config *pgx.ConnConfig, err error) error {
+	if errors.Is(err, errDeaf) {
+		return fmt.Errorf("listen on %s: LISTEN was accepted, but no notification arrives (%w): a transaction pooler such as PgBouncer is in the way, "+
+			"or the database URL leads to another database: set ATTUNE_LISTEN_URL to a direct connection to the database", target(config), err)
+	}
+	return fmt.Errorf("start the listener: %w", err)
+}
+
+// unique returns names without repetitions, in their order.
+func unique(names []string) []string {
+	var seen []string
+	for _, name := range names {
+		if !slices.Contains(seen, name) {
+			seen = append(seen, name)
+		}
+	}
+	return seen
+}

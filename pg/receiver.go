@@ -1,0 +1,86 @@
+package pg
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"attune/wire"
+)
+
+// skipLogInterval is how often the skips of one reason are logged.
+const skipLogInterval = time.Second
+
+// receiver decodes and publishes what the listen connection brings. receive is
+// called from one goroutine.
+type receiver struct {
+	publish func(wire.Notification)
+	logger  *slog.Logger
+	skips   map[SkipReason]*skipLog
+
+	mu            sync.Mutex
+	notifications map[string]uint64
+	skipped       map[SkipReason]uint64
+}
+
+// skipLog is what of a reason's skips was not logged yet.
+type skipLog struct {
+	last  time.Time
+	count int
+}
+
+func newReceiver(sink Sink, logger *slog.Logger) *receiver {
+	return &receiver{
+		publish:       sink.Publish,
+		logger:        logger,
+		skips:         make(map[SkipReason]*skipLog),
+		notifications: make(map[string]uint64),
+		skipped:       make(map[SkipReason]uint64),
+	}
+}
+
+// receive publishes n, received at the time at, or skips it.
+func (r *receiver) receive(ctx context.Context, n *pgconn.Notification, at time.Time) {
+	notification, err := Decode(n.Channel, n.Payload, at)
+	if skip, ok := errors.AsType[*SkipError](err); ok {
+		r.skip(ctx, n.Channel, skip.Reason, at)
+		return
+	}
+	r.mu.Lock()
+	r.notifications[n.Channel]++
+	r.mu.Unlock()
+	r.publish(notification)
+}
+
+// skip counts a notification that could not be decoded and says so, but not for each
+// one of a flood, and never with its content.
+func (r *receiver) skip(ctx context.Context, channel string, reason SkipReason, at time.Time) {
+	r.mu.Lock()
+	r.skipped[reason]++
+	r.mu.Unlock()
+
+	log := r.skips[reason]
+	if log == nil {
+		log = &skipLog{}
+		r.skips[reason] = log
+	}
+	log.count++
+	if at.Sub(log.last) < skipLogInterval {
+		return
+	}
+	r.logger.LogAttrs(ctx, slog.LevelWarn, "notification skipped",
+		slog.String("channel", channel), slog.String("reason", string(reason)), slog.Int("skipped", log.count))
+	log.last, log.count = at, 0
+}
+
+// counts returns what was published by channel and skipped by reason.
+func (r *receiver) counts() (notifications map[string]uint64, skipped map[SkipReason]uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.notifications), maps.Clone(r.skipped)
+}
