@@ -78,11 +78,17 @@ func number(path string) float64 {
 // or for new data when that is empty, and false when there is none.
 func choose(all []binaries, major string) (binaries, bool) {
 	for _, b := range all {
-		if major == "" || b.version == major || strings.HasPrefix(b.version, major+".") {
+		if ofMajor(b.version, major) {
 			return b, true
 		}
 	}
 	return binaries{}, false
+}
+
+// ofMajor tells whether a PostgreSQL of that version can work on data of the
+// given major version. New data, which has none, takes any.
+func ofMajor(version, major string) bool {
+	return major == "" || version == major || strings.HasPrefix(version, major+".")
 }
 
 // downloadable returns the version to download for data of the given major
@@ -93,7 +99,7 @@ func downloadable(major string) (string, error) {
 		embedded.V13, embedded.V12, embedded.V11, embedded.V10, embedded.V9,
 	}
 	for _, v := range known {
-		if major == "" || strings.HasPrefix(string(v), major+".") {
+		if ofMajor(string(v), major) {
 			return string(v), nil
 		}
 	}

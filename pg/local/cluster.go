@@ -43,21 +43,21 @@ type cluster struct {
 
 // openCluster returns the cluster in dir, which exists and is empty or ours.
 func openCluster(dir string) (*cluster, error) {
-	real, err := filepath.EvalSymlinks(dir)
+	resolved, err := filepath.EvalSymlinks(dir)
 	if errors.Is(err, fs.ErrPermission) {
 		return nil, blocked(dir)
 	}
 	if err != nil {
 		return nil, err
 	}
-	entries, err := os.ReadDir(real)
+	entries, err := os.ReadDir(resolved)
 	if errors.Is(err, fs.ErrPermission) {
 		return nil, blocked(dir)
 	}
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{dir: real}
+	c := &cluster{dir: resolved}
 	if len(entries) > 0 && !exists(c.path(keeperLock)) {
 		return nil, foreign(dir)
 	}
@@ -111,23 +111,31 @@ func (c *cluster) running() bool {
 	return f.Close() != nil
 }
 
-// endLeftover stops a server that runs on our data and is not ours any more,
-// and removes a lock file that would keep the next one from starting.
-func (c *cluster) endLeftover(ctx context.Context, timeout time.Duration) error {
+// end stops a server that runs on our data, whoever started it, and removes a
+// lock file that would keep the next one from starting. It goes on when ctx
+// ends: that is when it is needed.
+func (c *cluster) end(ctx context.Context, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 	defer cancel()
-	ending := 0
+	patience := time.Now().Add(timeout / 2)
+	asked, urged := 0, 0
 	for c.running() {
 		// A postmaster that was killed leaves processes that find out by
 		// themselves: for them it is only to wait.
-		if pid := c.postmaster(); pid != 0 && pid != ending {
-			if err := shutdown(pid); err != nil {
-				return fmt.Errorf("stop the leftover server, process %d: %w", pid, err)
-			}
-			ending = pid
+		pid := c.postmaster()
+		var err error
+		switch {
+		case pid == 0:
+		case pid != asked:
+			asked, err = pid, fastShutdown(pid)
+		case pid != urged && time.Now().After(patience):
+			urged, err = pid, immediateShutdown(pid)
+		}
+		if err != nil {
+			return fmt.Errorf("stop process %d: %w", pid, err)
 		}
 		if err := pause(ctx); err != nil {
-			return fmt.Errorf("wait for the leftover server on %s to stop: %w", c.path(pgData), err)
+			return fmt.Errorf("wait for the server on %s to stop: %w", c.path(pgData), err)
 		}
 	}
 	// PostgreSQL itself clears a lock file whose process is gone, and only

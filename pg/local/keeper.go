@@ -11,6 +11,10 @@ import (
 	"time"
 )
 
+// interruptTimeout is how long a keeper whose start is given up waits for the
+// tools that it has ended.
+const interruptTimeout = 5 * time.Second
+
 // keeperMark is the environment variable that makes this binary a keeper.
 const keeperMark = "ATTUNE_KEEPER"
 
@@ -109,22 +113,61 @@ func work(ctx context.Context, todo instruction, say func(report)) (left bool, e
 			}
 		}()
 	}
-	if err := c.endLeftover(ctx, todo.StartTimeout); err != nil {
+	if err := c.end(ctx, todo.StartTimeout); err != nil {
 		return true, err
 	}
 	if todo.Order == sweepOrder || ctx.Err() != nil {
 		return false, nil
 	}
-	s, err := c.start(todo, say)
+	s, err := startUnlessDone(ctx, c, todo, say)
 	if err != nil {
-		return c.running(), err
+		return c.end(ctx, stopTimeout) != nil, err
 	}
 	select {
 	case <-ctx.Done():
 		c.note(stopping)
-		err = s.stop()
+		err = c.end(ctx, stopTimeout)
 	case <-s.gone:
 		err = fmt.Errorf("postgresql ended by itself; its log is in %s", c.path(logDir))
 	}
-	return c.running(), err
+	if c.running() {
+		return true, err
+	}
+	<-s.gone
+	return false, err
+}
+
+// startUnlessDone starts PostgreSQL and gives up when ctx ends, which the
+// library's own start cannot.
+func startUnlessDone(ctx context.Context, c *cluster, todo instruction, say func(report)) (*server, error) {
+	var s *server
+	var err error
+	started := make(chan struct{})
+	go func() {
+		defer close(started)
+		s, err = c.start(todo, say)
+	}()
+	select {
+	case <-started:
+		return s, err
+	case <-ctx.Done():
+	}
+	c.note(stopping)
+	// The tools that the library runs are ended until it runs no more: each
+	// round meets the one of that moment. Only a download goes on; it ends
+	// with this process, and its mark has the next one begin it anew.
+	giveUp := time.After(interruptTimeout)
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for {
+		interruptTools()
+		select {
+		case <-started:
+			// If it got as far as a server, that is ended by the caller.
+			return s, err
+		case <-giveUp:
+			return nil, context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
 }

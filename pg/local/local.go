@@ -19,11 +19,13 @@ package local
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -53,7 +55,8 @@ type Config struct {
 	Temporary bool
 	// StartTimeout bounds Start, downloads apart. Zero means one minute.
 	StartTimeout time.Duration
-	Logger       *slog.Logger
+	// Logger may be nil.
+	Logger *slog.Logger
 }
 
 // Server is a running PostgreSQL and its keeper.
@@ -70,6 +73,9 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.StartTimeout <= 0 {
 		cfg.StartTimeout = defaultStartTimeout
 	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("start postgresql: %w", err)
 	}
@@ -83,7 +89,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 		defer cancel()
 		if stopErr := s.end(ctx); stopErr != nil {
-			cfg.Logger.Warn("stop after an unsuccessful start", slog.Any("err", stopErr))
+			cfg.Logger.WarnContext(ctx, "stop after an unsuccessful start", slog.Any("err", stopErr))
 		}
 		return nil, fmt.Errorf("start postgresql: %w", err)
 	}
@@ -98,6 +104,17 @@ func (s *Server) URL() string { return s.url }
 // or by Stop.
 func (s *Server) Exited() <-chan struct{} { return s.keeper.exited }
 
+// Err tells, once Exited is closed, why the server ended; nil means that it was
+// asked to.
+func (s *Server) Err() error {
+	select {
+	case <-s.keeper.exited:
+		return s.keeper.failure()
+	default:
+		return nil
+	}
+}
+
 // Stop stops PostgreSQL, waits for the keeper and returns nil when neither is
 // left. When ctx ends before that, they are killed; the next start recovers.
 // Stop is needed after Exited too: a keeper that was killed leaves a running
@@ -106,7 +123,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	if err := s.end(ctx); err != nil {
 		return fmt.Errorf("stop postgresql: %w", err)
 	}
-	s.cfg.Logger.Info("postgresql stopped", slog.String("data_dir", s.cfg.DataDir))
+	s.cfg.Logger.InfoContext(ctx, "postgresql stopped", slog.String("data_dir", s.cfg.DataDir))
 	return nil
 }
 
@@ -124,15 +141,15 @@ func (s *Server) awaitReady(ctx context.Context) error {
 			switch {
 			case !ok:
 				<-s.keeper.exited
-				return s.keeper.unexpected()
+				return cmp.Or(s.keeper.failure(), errors.New("the keeper was asked to end"))
 			case r.Error != "":
 				return errors.New(r.Error)
 			case r.Downloading != "":
-				s.cfg.Logger.Info("downloading postgresql", slog.String("version", r.Downloading))
+				s.cfg.Logger.InfoContext(ctx, "downloading postgresql", slog.String("version", r.Downloading))
 				timeout.Reset(downloadTimeout)
 			default:
 				s.url = r.URL
-				s.cfg.Logger.Info("postgresql started",
+				s.cfg.Logger.InfoContext(ctx, "postgresql started",
 					slog.String("version", r.Version),
 					slog.String("data_dir", s.cfg.DataDir),
 					slog.Duration("took", time.Since(begun).Round(time.Millisecond)))
@@ -145,23 +162,36 @@ func (s *Server) awaitReady(ctx context.Context) error {
 // end ends the keeper, and whatever a keeper that did not end as it should has
 // left.
 func (s *Server) end(ctx context.Context) error {
-	if s.keeper.end(ctx) == nil {
-		return nil
+	if s.keeper.end(ctx) != nil {
+		// A killed keeper cannot stop PostgreSQL any more; another one can. It
+		// is given its own time, as ctx may be what has ended the first.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		defer cancel()
+		if err := sweep(ctx, s.cfg); err != nil {
+			return err
+		}
 	}
-	// A killed keeper cannot stop PostgreSQL any more; another one can. It is
-	// given its own time, as ctx may be what has ended the first.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
-	defer cancel()
-	k, err := startKeeper(ctx, s.cfg, sweepOrder)
+	if s.cfg.Temporary {
+		// Emptied by the keeper, which may lack the right to remove it.
+		if err := os.Remove(s.cfg.DataDir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// sweep has a keeper stop what another one has left.
+func sweep(ctx context.Context, cfg Config) error {
+	k, err := startKeeper(ctx, cfg, sweepOrder)
 	if err != nil {
 		return err
 	}
-	for r := range k.reports {
-		if r.Error != "" {
-			err = errors.New(r.Error)
-		}
+	select {
+	case <-k.exited:
+		return k.failure()
+	case <-ctx.Done():
+		return errors.Join(context.Cause(ctx), k.end(ctx))
 	}
-	return errors.Join(err, k.end(ctx))
 }
 
 func (cfg Config) validate() error {
@@ -186,10 +216,12 @@ type keeper struct {
 	cmd     *exec.Cmd
 	stdin   io.Closer
 	reports chan report
-	exited  chan struct{}
-	err     error         // of cmd.Wait; valid once exited is closed
-	stderr  *bytes.Buffer // likewise
 	ending  sync.Once
+
+	exited chan struct{} // once it is closed, the following can be read
+	err    error         // how the process ended
+	said   string        // why, in its own words
+	stderr *bytes.Buffer
 }
 
 func startKeeper(ctx context.Context, cfg Config, what order) (*keeper, error) {
@@ -253,6 +285,9 @@ func (k *keeper) watch(stdout io.Reader) {
 		if err := dec.Decode(&r); err != nil {
 			break
 		}
+		if r.Error != "" {
+			k.said = r.Error
+		}
 		k.reports <- r
 	}
 	close(k.reports)
@@ -276,17 +311,23 @@ func (k *keeper) end(ctx context.Context) error {
 		<-k.exited
 	}
 	if k.err != nil {
-		return k.unexpected()
+		return k.failure()
 	}
 	return nil
 }
 
-// unexpected describes the end of a keeper that did not say why it ended.
-func (k *keeper) unexpected() error {
-	if said := strings.TrimSpace(k.stderr.String()); said != "" {
-		return fmt.Errorf("keeper: %w: %s", k.err, said)
+// failure returns why the keeper has exited, nil if it was asked to.
+func (k *keeper) failure() error {
+	switch stderr := strings.TrimSpace(k.stderr.String()); {
+	case k.said != "":
+		return errors.New(k.said)
+	case k.err != nil && stderr != "":
+		return fmt.Errorf("keeper: %w: %s", k.err, stderr)
+	case k.err != nil:
+		return fmt.Errorf("keeper: %w", k.err)
+	default:
+		return nil
 	}
-	return fmt.Errorf("keeper: %w", k.err)
 }
 
 // executable returns what to execute to run this binary again. On Linux that

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	embedded "github.com/fergusstrange/embedded-postgres"
@@ -25,12 +26,12 @@ const (
 // server is a running PostgreSQL, seen by the keeper.
 type server struct {
 	cluster *cluster
-	pg      *embedded.EmbeddedPostgres
 	gone    chan struct{} // closed when no process of the server is left
 }
 
 // start starts PostgreSQL on the cluster, which it initializes if it is new.
-// The caller holds the keeper's lock, and no server is running.
+// The caller holds the keeper's lock, and no server is running; after an error
+// one may be.
 func (c *cluster) start(todo instruction, say func(report)) (*server, error) {
 	for _, dir := range []string{tmpDir, runDir} {
 		if err := os.RemoveAll(c.path(dir)); err != nil {
@@ -58,6 +59,10 @@ func (c *cluster) start(todo instruction, say func(report)) (*server, error) {
 	if fetch {
 		say(report{Downloading: bin.version})
 	}
+	if !ofMajor(bin.version, major) {
+		// The library would empty the data directory.
+		return nil, fmt.Errorf("PostgreSQL %s was chosen for data of %s", bin.version, major)
+	}
 	cfg := embedded.DefaultConfig().
 		Version(embedded.PostgresVersion(bin.version)).
 		BinariesPath(bin.prefix).
@@ -72,28 +77,21 @@ func (c *cluster) start(todo instruction, say func(report)) (*server, error) {
 		StartTimeout(todo.StartTimeout).
 		StartParameters(c.settings(todo.Settings)).
 		Logger(nil)
-	if major != "" {
-		// The library empties a data directory whose PG_VERSION does not begin
-		// the version it is given: it is given just that.
-		cfg = cfg.Version(embedded.PostgresVersion(major))
-		if fetch {
-			cfg = cfg.Version(embedded.PostgresVersion(bin.version))
+	begun := time.Now()
+	port, err := c.launch(cfg, major == "")
+	switch {
+	case err != nil && fetch:
+		return nil, fmt.Errorf("download PostgreSQL %s, as none that fits is installed (found: %s): %w: "+
+			"install one, or set DATABASE_URL", bin.version, names(installed()), err)
+	case err != nil:
+		return nil, fmt.Errorf("%w%s", err, c.logSince(begun))
+	case fetch:
+		if err := c.unmark(fetchMark); err != nil {
+			return nil, err
 		}
 	}
-	pg, port, err := c.launch(cfg, major == "")
-	if err != nil {
-		if fetch {
-			err = fmt.Errorf("%w (no PostgreSQL %s was found on this machine, so it was to be downloaded: install it, or set DATABASE_URL)", err, major)
-		}
-		return nil, err
-	}
-	if fetch {
-		if err := os.Remove(c.path(fetchMark)); err != nil {
-			return nil, errors.Join(err, pg.Stop())
-		}
-	}
-	s := &server{cluster: c, pg: pg, gone: make(chan struct{})}
-	go s.watch() // ends with the server; stop waits for it
+	s := &server{cluster: c, gone: make(chan struct{})}
+	go s.watch() // ends with the server; work waits for it
 	say(report{Version: bin.version, URL: (&url.URL{
 		Scheme:   "postgres",
 		User:     url.UserPassword(role, password),
@@ -106,64 +104,49 @@ func (c *cluster) start(todo instruction, say func(report)) (*server, error) {
 
 // launch starts PostgreSQL on a free port. Between the choice of a port and its
 // use another process may take it; then it is tried with another.
-func (c *cluster) launch(cfg embedded.Config, initialize bool) (*embedded.EmbeddedPostgres, int, error) {
+func (c *cluster) launch(cfg embedded.Config, initialize bool) (port int, err error) {
 	// Every process of the server inherits this lock. It is what tells a later
 	// keeper, and this one, that there is one.
 	lock, err := tryLock(c.path(postgresLock))
 	if err != nil {
-		return nil, 0, err
+		return 0, err
 	}
 	defer lock.Close()
 	if err := inherit(lock); err != nil {
-		return nil, 0, err
+		return 0, err
 	}
 	if initialize {
 		if err := os.WriteFile(c.path(initMark), nil, 0o600); err != nil {
-			return nil, 0, err
+			return 0, err
 		}
 	}
-	port, err := strconv.Atoi(c.text(portFile))
+	port, err = strconv.Atoi(c.text(portFile))
 	if err != nil || taken(port) {
 		if port, err = freePort(); err != nil {
-			return nil, 0, err
+			return 0, err
 		}
 	}
 	for attempt := 1; ; attempt++ {
-		pg := embedded.NewDatabase(cfg.Port(uint32(port))) //nolint:gosec // a port
-		err := pg.Start()
+		err := embedded.NewDatabase(cfg.Port(uint32(port))).Start() //nolint:gosec // a port
 		if err == nil {
 			err = os.WriteFile(c.path(portFile), []byte(strconv.Itoa(port)), 0o600)
 			if err == nil && initialize {
-				err = os.Remove(c.path(initMark))
+				err = c.unmark(initMark)
 			}
-			if err != nil {
-				return nil, 0, errors.Join(err, pg.Stop())
-			}
-			return pg, port, nil
+			return port, err
 		}
-		if attempt == 5 || !taken(port) {
-			return nil, 0, err
+		if attempt == 5 || !taken(port) || c.postmaster() != 0 {
+			return 0, err
 		}
 		if initialize {
 			// The library takes what is there for complete, and it is not.
 			if err := os.RemoveAll(c.path(pgData)); err != nil {
-				return nil, 0, err
+				return 0, err
 			}
 		}
 		if port, err = freePort(); err != nil {
-			return nil, 0, err
+			return 0, err
 		}
-	}
-}
-
-// stop stops the server and waits until no process of it is left.
-func (s *server) stop() error {
-	err := s.pg.Stop()
-	select {
-	case <-s.gone:
-		return nil
-	case <-time.After(stopTimeout / 2):
-		return errors.Join(errors.New("postgresql does not stop"), err)
 	}
 }
 
@@ -194,6 +177,20 @@ func (c *cluster) major() (string, error) {
 		return "", fmt.Errorf("%s holds files, but no readable PG_VERSION: restore it, or move the directory away", c.path(pgData))
 	}
 	return "", nil
+}
+
+// unmark removes a mark for good: one that came back after a power failure
+// would have the next start throw away what has been completed.
+func (c *cluster) unmark(name string) error {
+	if err := os.Remove(c.path(name)); err != nil {
+		return err
+	}
+	dir, err := os.Open(c.dir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
 }
 
 // password returns the superuser's password, and makes one if the database is
@@ -254,6 +251,28 @@ func (c *cluster) settings(callers map[string]string) map[string]string {
 		"log_rotation_size":        "0",
 	})
 	return all
+}
+
+// logSince returns what PostgreSQL has logged since, for an error message.
+func (c *cluster) logSince(begun time.Time) string {
+	const lines = 10
+	logs, err := filepath.Glob(c.path(logDir, "*.log"))
+	if err != nil {
+		return ""
+	}
+	for _, path := range logs {
+		info, err := os.Stat(path)
+		if err != nil || info.ModTime().Before(begun) {
+			continue
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		all := strings.Split(strings.TrimSpace(string(content)), "\n")
+		return "\n" + strings.Join(all[max(0, len(all)-lines):], "\n")
+	}
+	return ""
 }
 
 // freePort returns a port that is free now.

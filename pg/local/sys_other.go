@@ -21,6 +21,8 @@ func accountName() string              { return "" }
 func tryLock(string) (*os.File, error) { return nil, errors.ErrUnsupported }
 func waitLock(string)                  {}
 func inherit(*os.File) error           { return errors.ErrUnsupported }
-func shutdown(int) error               { return errors.ErrUnsupported }
+func fastShutdown(int) error           { return errors.ErrUnsupported }
+func immediateShutdown(int) error      { return errors.ErrUnsupported }
+func interruptTools()                  {}
 func alive(int) bool                   { return false }
 func runsOn(int, string) bool          { return false }

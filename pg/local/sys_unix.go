@@ -154,9 +154,25 @@ func inherit(f *os.File) error {
 	return nil
 }
 
-// shutdown asks a postmaster for a fast shutdown.
-func shutdown(pid int) error {
-	if err := syscall.Kill(pid, syscall.SIGINT); err != nil && !errors.Is(err, syscall.ESRCH) {
+// fastShutdown asks a postmaster to end its clients and to stop.
+func fastShutdown(pid int) error { return send(pid, syscall.SIGINT) }
+
+// immediateShutdown asks a postmaster to stop as if it had crashed: what is
+// committed stays, and the next start takes longer.
+func immediateShutdown(pid int) error { return send(pid, syscall.SIGQUIT) }
+
+// interruptTools ends what this keeper is just running: initdb, pg_ctl. The
+// keeper leads their process group, and takes the signal itself for what it
+// has been told before. The server is in a group of its own.
+func interruptTools() {
+	if syscall.Getpgrp() == os.Getpid() {
+		_ = syscall.Kill(0, syscall.SIGTERM)
+	}
+}
+
+// send signals a process, which may be gone.
+func send(pid int, sig syscall.Signal) error {
+	if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return err
 	}
 	return nil

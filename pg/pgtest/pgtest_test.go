@@ -2,11 +2,14 @@ package pgtest_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
+	"attune/pg/local"
 	"attune/pg/pgtest"
 )
 
@@ -44,8 +47,50 @@ func TestDatabase(t *testing.T) {
 	}
 }
 
-// connect leaves the connection to the cleanup of Database where that comes
-// first: it is dropped with it.
+func TestDatabase_IsDropped(t *testing.T) {
+	t.Parallel()
+	parent := t
+	var url string
+	t.Run("Use", func(t *testing.T) {
+		url = pgtest.Database(t)
+		// Closed only after the test it is dropped by: it does not keep it.
+		open, err := pgx.Connect(t.Context(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		parent.Cleanup(func() { open.Close(context.Background()) })
+	})
+	conn, err := pgx.Connect(t.Context(), url)
+	if err == nil {
+		conn.Close(context.Background())
+	}
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); !ok || pgErr.Code != "3D000" {
+		t.Errorf("connect = %v, want that the database does not exist", err)
+	}
+}
+
+func TestServer_IsItsOwn(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	s, cfg := pgtest.Server(t)
+	if err := s.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	connect(t, url) // the shared one goes on
+
+	again, err := local.Start(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := again.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	connect(t, again.URL())
+}
+
+// connect returns a connection that is closed when t ends.
 func connect(t *testing.T, url string) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
