@@ -42,7 +42,7 @@ func (s Status) Known() bool {
 
 // Canonical returns s with other servers' spellings replaced by ours.
 func (s Status) Canonical() Status {
-	switch s {
+	switch string(s) { // none of them is a Status of ours
 	case "succeeded":
 		return StatusCompleted
 	case "canceled":

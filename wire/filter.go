@@ -2,6 +2,7 @@ package wire
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -108,12 +109,7 @@ func (n *Notification) Filters(dst []Filter) []Filter {
 // Matches reports whether f matches n.
 func (f Filter) Matches(n *Notification) bool {
 	var keys [5]Filter
-	for _, key := range n.Filters(keys[:0]) {
-		if key == f {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(n.Filters(keys[:0]), f)
 }
 
 // IsTypeName reports whether s can stand as <type> in a filter.

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -188,7 +189,7 @@ func DecodeClientMessage(b []byte) (ClientMessage, error) {
 	}
 	m := Subscribe{Filter: filter}
 	if cursor := members["cursor"]; len(cursor) > 0 && string(cursor) != "null" {
-		text := string(cursor) // what is no string is no cursor of ours: kept to be refused as one
+		var text string // what is no string is no cursor of ours, not even 1.5: "" is refused as one
 		decodeString(cursor, &text)
 		m.Cursor = &text
 	}
@@ -234,7 +235,11 @@ func decodeAs[M any](b []byte) (m M, err error) {
 
 // encodeTagged encodes m, a struct, with "type" as its first member.
 func encodeTagged(tag string, m any) []byte {
-	body, _ := json.Marshal(m) // messages are plain structs: they always encode
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false) // people read the <type> and <id> of error messages
+	_ = enc.Encode(m)        // messages are plain structs: they always encode
+	body := bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
 	b := append(make([]byte, 0, len(body)+len(tag)+12), `{"type":"`...)
 	b = append(b, tag...)
 	b = append(b, '"')

@@ -73,7 +73,7 @@ func (n *Notification) UnmarshalJSON(b []byte) error {
 		Timestamp        time.Time       `json:"timestamp"`
 		Cursor           Cursor          `json:"cursor"`
 	}
-	if err := json.Unmarshal(b, &v); err != nil {
+	if err := json.Unmarshal(b, &v); err != nil { //nolint:musttag // a Cursor is its text
 		return err
 	}
 	*n = Notification(v)
