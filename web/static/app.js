@@ -144,28 +144,26 @@ function follow() {
   }
   const source = stream = new EventSource(`events?${query}`);
 
-  /** @param {string} name @param {(data: any) => void} handle */
+  /** @param {string} name @param {(data: any, before: string) => void} handle gets the cursor before, too */
   const on = (name, handle) => source.addEventListener(name, (event) => {
     if (source !== stream) {
       return; // late news of a stream that was replaced
     }
     const { data, lastEventId } = /** @type {MessageEvent<string>} */ (event);
+    const before = cursor;
     cursor = lastEventId || cursor;
-    handle(parse(data));
+    handle(parse(data), before);
   });
-  on('welcome', (welcome) => {
+  on('welcome', (welcome, before) => {
+    if (before && welcome.cursor !== before) {
+      missed('not resumed'); // a gap says so next, unless the connection breaks right here: the browser has this cursor now
+    }
     connection = 'open';
     failures = 0;
     setMode(welcome.mode);
   });
   on('status', (status) => setMode(status.mode));
-  on('gap', (gap) => {
-    if (raw) {
-      logGap(gap.reason);
-    } else {
-      void refresh();
-    }
-  });
+  on('gap', (gap) => missed(gap.reason));
   on('message', (/** @type {Notification} */ notification) => {
     if (raw) {
       logNotification(notification);
@@ -200,6 +198,15 @@ async function restart() {
   element('executions').hidden = raw;
   element('notifications').hidden = !raw;
   follow();
+}
+
+/** Notifications may be missing. @param {string} reason */
+function missed(reason) {
+  if (raw) {
+    logGap(reason);
+  } else {
+    void refresh();
+  }
 }
 
 /** @param {string} now */
