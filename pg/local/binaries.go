@@ -52,18 +52,28 @@ func inspect(dir string) (binaries, bool) {
 	if filepath.Base(dir) != "bin" { // the library adds it
 		return binaries{}, false
 	}
-	for _, name := range []string{"initdb", "pg_ctl", "postgres"} {
-		if _, err := exec.LookPath(filepath.Join(dir, name)); err != nil {
-			return binaries{}, false
-		}
+	b := binaries{prefix: filepath.Dir(dir)}
+	if !b.complete() {
+		return binaries{}, false
 	}
 	out, err := exec.Command(filepath.Join(dir, "postgres"), "--version").Output() //nolint:gosec,noctx // found above; returns at once
 	if err != nil {
 		return binaries{}, false
 	}
 	// postgres (PostgreSQL) 15.13 (Debian 15.13-0+deb12u1)
-	version := regexp.MustCompile(`\d+(\.\d+)*`).FindString(string(out))
-	return binaries{prefix: filepath.Dir(dir), version: version}, version != ""
+	b.version = regexp.MustCompile(`\d+(\.\d+)*`).FindString(string(out))
+	return b, b.version != ""
+}
+
+// complete tells whether the programs that it takes are there, for this user
+// to execute.
+func (b binaries) complete() bool {
+	for _, name := range []string{"initdb", "pg_ctl", "postgres"} {
+		if _, err := exec.LookPath(filepath.Join(b.prefix, "bin", name)); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // number returns the first number in a path's directory name, so that 15

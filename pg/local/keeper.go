@@ -126,15 +126,14 @@ func work(ctx context.Context, todo instruction, say func(report)) (left bool, e
 	select {
 	case <-ctx.Done():
 		c.note(stopping)
-		err = c.end(ctx, stopTimeout)
+		if err := c.end(ctx, stopTimeout); err != nil {
+			return true, err
+		}
+		<-s.gone
+		return false, nil
 	case <-s.gone:
-		err = fmt.Errorf("postgresql ended by itself; its log is in %s", c.path(logDir))
+		return false, fmt.Errorf("postgresql ended by itself; its log is in %s", c.path(logDir))
 	}
-	if c.running() {
-		return true, err
-	}
-	<-s.gone
-	return false, err
 }
 
 // startUnlessDone starts PostgreSQL and gives up when ctx ends, which the

@@ -236,7 +236,7 @@ func startKeeper(ctx context.Context, cfg Config, what order) (*keeper, error) {
 	// Not ended by ctx: the keeper is asked to end, so that it can stop
 	// PostgreSQL.
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), exe) //nolint:gosec // our own binary
-	cmd.Args = []string{os.Args[0]}
+	cmd.Args = []string{os.Args[0], "database-keeper"}          // for ps
 	cmd.Dir = "/"
 	cmd.Env = keeperEnv(cfg)
 	cmd.SysProcAttr = attr
@@ -352,7 +352,7 @@ func keeperEnv(cfg Config) []string {
 		fmt.Sprintf("PGCTLTIMEOUT=%d", int(cfg.StartTimeout.Seconds())),
 	}
 	for _, name := range []string{
-		"PATH", "LD_LIBRARY_PATH", "GOCOVERDIR", "SSL_CERT_FILE", "SSL_CERT_DIR",
+		"PATH", "LD_LIBRARY_PATH", "GOCOVERDIR", "GORACE", "SSL_CERT_FILE", "SSL_CERT_DIR",
 		"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
 	} {
 		if value, ok := os.LookupEnv(name); ok {

@@ -80,7 +80,7 @@ func (c *cluster) start(todo instruction, say func(report)) (*server, error) {
 	begun := time.Now()
 	port, err := c.launch(cfg, major == "")
 	switch {
-	case err != nil && fetch:
+	case err != nil && !bin.complete():
 		return nil, fmt.Errorf("download PostgreSQL %s, as none that fits is installed (found: %s): %w: "+
 			"install one, or set DATABASE_URL", bin.version, names(installed()), err)
 	case err != nil:
@@ -226,7 +226,7 @@ func (c *cluster) binaries(major string) (bin binaries, fetch bool, err error) {
 			return binaries{}, false, err
 		}
 	}
-	if exists(filepath.Join(bin.prefix, "bin", "pg_ctl")) {
+	if bin.complete() {
 		return bin, false, nil
 	}
 	return bin, true, os.WriteFile(c.path(fetchMark), nil, 0o600)
