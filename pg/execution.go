@@ -16,7 +16,7 @@ import (
 	"attune/wire"
 )
 
-// ErrNoExecutions: the database has no execution table that could be read.
+// ErrNoExecutions says that the database has no execution table that could be read.
 var ErrNoExecutions = errors.New("no execution table")
 
 // executionTable is the table's name, on every platform.
@@ -248,6 +248,6 @@ func jsonArg(m json.RawMessage) *string {
 // isUnstorable reports whether PostgreSQL refused a value, not the statement: data
 // exceptions (22…) and its limits (54…).
 func isUnstorable(err error) bool {
-	var e *pgconn.PgError
-	return errors.As(err, &e) && (strings.HasPrefix(e.Code, "22") || strings.HasPrefix(e.Code, "54"))
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (strings.HasPrefix(e.Code, "22") || strings.HasPrefix(e.Code, "54"))
 }

@@ -62,8 +62,7 @@ func create(t *testing.T, pool *pgxpool.Pool, executions *pg.Executions, req wir
 }
 
 func codeOf(err error) wire.Code {
-	var e *wire.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*wire.Error](err); ok {
 		return e.Code
 	}
 	return ""

@@ -19,7 +19,7 @@ import (
 )
 
 //go:embed migrations/*.sql
-var migrations embed.FS //nolint:gochecknoglobals // go:embed has no other form
+var migrations embed.FS
 
 // LiveSchema is the schema of what is ours alone; a platform has none of that name.
 const LiveSchema = "attune_live"

@@ -19,22 +19,13 @@ import (
 // objects counts what a database has beyond PostgreSQL's own, by schema.
 func objects(t *testing.T, pool *pgxpool.Pool) map[string]int {
 	t.Helper()
-	rows, err := pool.Query(t.Context(), `
-		SELECT nspname, count(*) FROM (
+	var found map[string]int
+	if err := pool.QueryRow(t.Context(), `
+		SELECT coalesce(json_object_agg(nspname, n), '{}') FROM (SELECT nspname, count(*) AS n FROM (
 			SELECT relnamespace AS oid FROM pg_class
 			UNION ALL SELECT pronamespace FROM pg_proc
 			UNION ALL SELECT typnamespace FROM pg_type) o JOIN pg_namespace n USING (oid)
-		WHERE nspname NOT LIKE 'pg\_%' AND nspname <> 'information_schema' GROUP BY 1`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := make(map[string]int)
-	var schema string
-	var n int
-	if _, err := pgx.ForEachRow(rows, []any{&schema, &n}, func() error {
-		found[schema] = n
-		return nil
-	}); err != nil {
+		WHERE nspname NOT LIKE 'pg\_%' AND nspname <> 'information_schema' GROUP BY 1) per_schema`).Scan(&found); err != nil {
 		t.Fatal(err)
 	}
 	return found
