@@ -1,0 +1,168 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+
+	"attune/pg"
+)
+
+// Config is what `attune serve` is told: a flag counts more than the environment,
+// the environment more than the default. The tags are also what --help and the
+// README's table are made of.
+type Config struct {
+	ListenAddr     string        `env:"ATTUNE_LISTEN_ADDR" envDefault:"127.0.0.1:8081" desc:"address to serve on"`
+	DatabaseURL    string        `env:"ATTUNE_DATABASE_URL" desc:"the database to follow, as libpq writes it; DATABASE_URL is taken where this is not set; neither: attune brings its own PostgreSQL"`
+	ListenURL      string        `env:"ATTUNE_LISTEN_URL" desc:"a direct connection for LISTEN, where the database URL leads through a pooler"`
+	DataDir        string        `env:"ATTUNE_DATA_DIR" desc:"where our own PostgreSQL keeps its data (default: the user's data directory)"`
+	Schema         string        `env:"ATTUNE_SCHEMA" envDefault:"attune" desc:"schema of the execution table; after it the search path is looked through"`
+	Channels       []string      `env:"ATTUNE_CHANNELS" desc:"channels to LISTEN on, comma-separated (default: an Attune platform's)"`
+	CanaryInterval time.Duration `env:"ATTUNE_CANARY_INTERVAL" envDefault:"5s" desc:"how often delivery is proved; a deaf connection is found within two intervals"`
+	QueueSize      int           `env:"ATTUNE_QUEUE_SIZE" envDefault:"1024" desc:"messages that may wait for one subscriber; one more and it is a slow consumer"`
+	WindowSize     int           `env:"ATTUNE_WINDOW_SIZE" envDefault:"10000" desc:"notifications retained for replay"`
+	Drain          time.Duration `env:"ATTUNE_DRAIN" envDefault:"5s" desc:"how long a shutdown waits for goodbyes and running actions"`
+	Runner         runnerMode    `env:"ATTUNE_RUNNER" envDefault:"auto" desc:"run actions here: true, false, or auto (only with our own PostgreSQL); with true, tables that are missing are created"`
+	Workers        int           `env:"ATTUNE_WORKERS" envDefault:"16" desc:"actions that run at once"`
+	AllowedOrigins []string      `env:"ATTUNE_ALLOWED_ORIGINS" desc:"origins, besides our own, whose pages may call, comma-separated"`
+	Insecure       bool          `env:"ATTUNE_INSECURE" envDefault:"false" desc:"serve without authentication on an address that is not loopback"`
+	MetricsAddr    string        `env:"ATTUNE_METRICS_ADDR" desc:"an address of its own for /metrics"`
+	LogLevel       slog.Level    `env:"ATTUNE_LOG_LEVEL" envDefault:"info" desc:"debug, info, warn or error"`
+	LogFormat      string        `env:"ATTUNE_LOG_FORMAT" envDefault:"text" desc:"text or json"`
+}
+
+// runnerMode says whether the runner runs.
+type runnerMode string
+
+const runnerAuto runnerMode = "auto"
+
+// on reports whether the runner runs, given whether the database is our own.
+func (m runnerMode) on(standalone bool) bool {
+	if m == runnerAuto {
+		return standalone
+	}
+	on, err := strconv.ParseBool(string(m))
+	return err == nil && on
+}
+
+// setting is a field of Config.
+type setting struct {
+	name, flag, fallback, description string
+	boolean                           bool
+}
+
+// settings lists the fields of Config.
+func settings() []setting {
+	t := reflect.TypeFor[Config]()
+	list := make([]setting, t.NumField())
+	for i := range list {
+		field := t.Field(i)
+		name := field.Tag.Get("env")
+		list[i] = setting{
+			name:        name,
+			flag:        strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, "ATTUNE_")), "_", "-"),
+			fallback:    field.Tag.Get("envDefault"),
+			description: field.Tag.Get("desc"),
+			boolean:     field.Type.Kind() == reflect.Bool,
+		}
+	}
+	return list
+}
+
+// loadConfig reads the configuration from an environment and names every mistake
+// in one error.
+func loadConfig(environ map[string]string) (Config, error) {
+	cfg, err := env.ParseAsWithOptions[Config](env.Options{Environment: environ})
+	var mistakes []error
+	if aggregate, ok := errors.AsType[env.AggregateError](err); ok {
+		for _, err := range aggregate.Errors {
+			mistakes = append(mistakes, nameSetting(err))
+		}
+	} else if err != nil {
+		mistakes = append(mistakes, err)
+	}
+	if cfg.DatabaseURL == "" {
+		cfg.DatabaseURL = environ["DATABASE_URL"]
+	}
+	if len(cfg.Channels) == 0 {
+		cfg.Channels = pg.DefaultChannels()
+	}
+	mistakes = append(mistakes, cfg.validate(mistakes)...)
+	if len(mistakes) == 0 {
+		return cfg, nil
+	}
+	lines := make([]string, len(mistakes))
+	for i, mistake := range mistakes {
+		lines[i] = "  " + mistake.Error()
+	}
+	return cfg, fmt.Errorf("configuration:\n%s", strings.Join(lines, "\n"))
+}
+
+// nameSetting turns a parse error, which names the field, into one that names the
+// setting.
+func nameSetting(err error) error {
+	if parse, ok := errors.AsType[env.ParseError](err); ok {
+		if field, ok := reflect.TypeFor[Config]().FieldByName(parse.Name); ok {
+			return fmt.Errorf("%s: %w", field.Tag.Get("env"), parse.Err)
+		}
+	}
+	return err
+}
+
+// validate returns what is wrong with values that parsed; a field that did not has
+// been named in parsed already.
+func (c Config) validate(parsed []error) (mistakes []error) {
+	check := func(ok bool, name, format string, args ...any) {
+		named := slices.ContainsFunc(parsed, func(err error) bool { return strings.HasPrefix(err.Error(), name+":") })
+		if !ok && !named {
+			mistakes = append(mistakes, fmt.Errorf("%s: %s", name, fmt.Sprintf(format, args...)))
+		}
+	}
+	host, port, err := net.SplitHostPort(c.ListenAddr)
+	check(err == nil && validPort(port), "ATTUNE_LISTEN_ADDR", "%q: want host:port, such as 127.0.0.1:8081", c.ListenAddr)
+	check(err != nil || c.Insecure || isLoopback(host), "ATTUNE_LISTEN_ADDR",
+		"%q is not a loopback address, and authentication is off: listen on 127.0.0.1 behind a proxy that authenticates, or set ATTUNE_INSECURE=true if everybody who can reach the address may see and start everything", c.ListenAddr)
+	if c.MetricsAddr != "" {
+		_, port, err := net.SplitHostPort(c.MetricsAddr)
+		check(err == nil && validPort(port), "ATTUNE_METRICS_ADDR", "%q: want host:port, such as 127.0.0.1:9090", c.MetricsAddr)
+	}
+	check(c.ListenURL == "" || c.DatabaseURL != "", "ATTUNE_LISTEN_URL", "is for a database of yours: set ATTUNE_DATABASE_URL too")
+	check(c.Schema != "" && len(c.Schema) <= 63, "ATTUNE_SCHEMA", "%q: want a name of 1 to 63 bytes", c.Schema)
+	if err := pg.ValidateChannels(c.Channels); err != nil {
+		check(false, "ATTUNE_CHANNELS", "%v", err)
+	}
+	check(c.CanaryInterval >= 100*time.Millisecond && c.CanaryInterval <= time.Hour, "ATTUNE_CANARY_INTERVAL", "%s: want 100ms to 1h", c.CanaryInterval)
+	check(c.QueueSize >= 1 && c.QueueSize <= 1_000_000, "ATTUNE_QUEUE_SIZE", "%d: want 1 to 1000000", c.QueueSize)
+	check(c.WindowSize >= 0 && c.WindowSize <= 10_000_000, "ATTUNE_WINDOW_SIZE", "%d: want 0 to 10000000", c.WindowSize)
+	check(c.Drain >= 0 && c.Drain <= 10*time.Minute, "ATTUNE_DRAIN", "%s: want 0s to 10m", c.Drain)
+	_, err = strconv.ParseBool(string(c.Runner))
+	check(err == nil || c.Runner == runnerAuto, "ATTUNE_RUNNER", "%q: want true, false or auto", c.Runner)
+	check(c.Workers >= 1 && c.Workers <= 10_000, "ATTUNE_WORKERS", "%d: want 1 to 10000", c.Workers)
+	for _, origin := range c.AllowedOrigins {
+		u, err := url.Parse(origin)
+		check(err == nil && u.Host != "" && u.Scheme+"://"+u.Host == origin, "ATTUNE_ALLOWED_ORIGINS",
+			"%q: want an origin such as https://app.example.com", origin)
+	}
+	check(c.LogFormat == "text" || c.LogFormat == "json", "ATTUNE_LOG_FORMAT", "%q: want text or json", c.LogFormat)
+	return mistakes
+}
+
+func validPort(port string) bool {
+	_, err := strconv.ParseUint(port, 10, 16)
+	return err == nil
+}
+
+// isLoopback reports whether only this machine can reach host.
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || (ip != nil && ip.IsLoopback())
+}
