@@ -52,7 +52,7 @@ func parseWait(q url.Values) (time.Duration, error) {
 	if err != nil {
 		var seconds uint64
 		seconds, err = strconv.ParseUint(text, 10, 16)
-		wait = time.Duration(seconds) * time.Second //nolint:gosec // 16 bits
+		wait = time.Duration(seconds) * time.Second
 	}
 	if err != nil || wait < 0 || wait > maxWait {
 		return 0, invalid("wait %.40q: want a duration such as 30s or 1m30s, or whole seconds, at most 5m", text)

@@ -184,7 +184,8 @@ func (c *wsConn) write(ctx context.Context, frame *wire.Frame) error {
 
 // close tells the peer why, and waits for its answer as long as the drain allows.
 func (c *wsConn) close(err error) {
-	code, reason := websocket.StatusInternalError, "internal error"
+	var code websocket.StatusCode
+	var reason string
 	var e *closeError
 	switch {
 	case errors.As(err, &e):
@@ -249,7 +250,7 @@ func (c *wsConn) handle(m wire.ClientMessage) error {
 		if err != nil {
 			return err
 		}
-		c.sub.Unsubscribe(f, wire.Unsubscribed{Filter: m.Filter})
+		c.sub.Unsubscribe(f, wire.Unsubscribed(m))
 	}
 	return nil
 }
