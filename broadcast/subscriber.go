@@ -73,13 +73,13 @@ func (s *Subscriber) Subscribe(filters []wire.Filter, resume *string, ack func(S
 	if resume != nil && s.started {
 		return ErrNotFirst
 	}
-	added := 0
+	added := make(map[wire.Filter]struct{}, len(filters)) // filters may name one twice
 	for _, f := range filters {
 		if s.filters[f] == nil {
-			added++
+			added[f] = struct{}{}
 		}
 	}
-	if len(s.filters)+added > MaxFilters {
+	if len(s.filters)+len(added) > MaxFilters {
 		return ErrTooManyFilters
 	}
 
@@ -202,6 +202,9 @@ func (s *Subscriber) catchUp(dst []*wire.Frame) ([]*wire.Frame, error) {
 	dst, err := s.take(dst)
 	if err != nil || s.live.Load() || !s.started {
 		return dst, err
+	}
+	if len(s.filters) == 0 { // unsubscribed meanwhile: there is nothing that it could miss
+		s.offset = h.offset
 	}
 	if reason := h.missing(s.offset); reason != "" { // lost or expired while it was reading
 		h.gaps[reason]++
