@@ -9,8 +9,11 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// lockTimeout bounds one exchange on the lock connection.
-const lockTimeout = 5 * time.Second
+// Bounds of one exchange on the lock connection, and of its end.
+const (
+	lockTimeout  = 5 * time.Second
+	closeTimeout = 500 * time.Millisecond
+)
 
 // locks holds one session-level advisory lock for each execution that this process
 // works on, all on one connection: PostgreSQL frees them when the process dies, and
@@ -166,7 +169,7 @@ func (l *locks) drop(ctx context.Context) {
 	if l.conn == nil {
 		return
 	}
-	ctx, cancel := exchange(ctx)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
 	// It is closed whatever the error says.
 	_ = l.conn.Close(ctx)

@@ -91,14 +91,14 @@ func (p *parameters) wrong(format string, args ...any) {
 // done returns what was wrong, parameters that nobody knows included.
 func (p *parameters) done() error {
 	// The unknown come first: a misspelt name is better named than called missing.
-	for _, name := range slices.Sorted(maps.Keys(p.values)) {
+	if len(p.values) > 0 {
 		accepted := strings.Join(p.known, ", ")
 		if accepted == "" {
 			accepted = "none"
 		}
 		return &wire.Error{
 			Code:    wire.CodeInvalidParameter,
-			Message: fmt.Sprintf("unknown parameter %.200q: %s accepts %s", name, p.action, accepted),
+			Message: fmt.Sprintf("unknown parameter %.200q: %s accepts %s", slices.Min(slices.Collect(maps.Keys(p.values))), p.action, accepted),
 		}
 	}
 	return p.err

@@ -40,11 +40,14 @@ type attempt struct {
 func (p *reaper) run(ctx context.Context) {
 	ticker := time.NewTicker(p.interval)
 	defer ticker.Stop()
-	suspects := make(map[attempt]bool)
-	for first := true; ; first = false {
-		var err error
-		suspects, err = p.look(ctx, suspects, first)
+	var suspects map[attempt]bool
+	for first := true; ; {
+		found, err := p.look(ctx, suspects, first)
+		// What was seen before a failure is forgotten: when the database was away,
+		// everybody is about to take his locks again.
+		suspects = found
 		if err == nil {
+			first = false
 			err = p.interruptCancelled(ctx)
 		}
 		if err != nil && ctx.Err() == nil {
@@ -61,11 +64,15 @@ func (p *reaper) run(ctx context.Context) {
 // look ends the executions that were suspects already and returns those that are now.
 // A lock that is free once proves nothing: its holder may be about to take it, or to
 // take it again.
-func (p *reaper) look(ctx context.Context, before map[attempt]bool, all bool) (map[attempt]bool, error) {
+func (p *reaper) look(ctx context.Context, before map[attempt]bool, first bool) (map[attempt]bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, max(p.interval, writeTimeout))
 	defer cancel()
 	// Discarded jobs are those that failed too often before they were started. Only
 	// the first look goes through all of them.
+	seen := []int64{}
+	for a := range before {
+		seen = append(seen, a.Job)
+	}
 	rows, err := p.pool.Query(ctx, `
 		SELECT id, attempt, (args->>'execution_id')::bigint FROM `+schema+`.river_job
 		WHERE queue = $1 AND kind = $2 AND state = 'running'
@@ -73,14 +80,14 @@ func (p *reaper) look(ctx context.Context, before map[attempt]bool, all bool) (m
 		SELECT j.id, j.attempt, x.id
 		FROM `+schema+`.river_job j JOIN `+p.store.Table()+` x ON x.id = (j.args->>'execution_id')::bigint
 		WHERE j.queue = $1 AND j.kind = $2 AND j.state IN ('discarded', 'cancelled')
-			AND ($3 OR j.finalized_at > now() - interval '5 minutes') AND x.status::text <> ALL ($4::text[])`,
-		p.queue, jobArgs{}.Kind(), all, terminal())
+			AND ($3 OR j.finalized_at > now() - interval '5 minutes' OR j.id = ANY ($5)) AND x.status::text <> ALL ($4::text[])`,
+		p.queue, jobArgs{}.Kind(), first, terminal(), seen)
 	if err != nil {
-		return before, fmt.Errorf("read the running jobs: %w", err)
+		return nil, fmt.Errorf("read the running jobs: %w", err)
 	}
 	attempts, err := pgx.CollectRows(rows, pgx.RowToStructByPos[attempt])
 	if err != nil {
-		return before, fmt.Errorf("read the running jobs: %w", err)
+		return nil, fmt.Errorf("read the running jobs: %w", err)
 	}
 	mine := p.locks.ids()
 	suspects := make(map[attempt]bool)
@@ -90,7 +97,7 @@ func (p *reaper) look(ctx context.Context, before map[attempt]bool, all bool) (m
 		}
 		free, err := p.probe(ctx, a, before[a])
 		if err != nil {
-			return suspects, fmt.Errorf("probe execution %d: %w", a.Execution, err)
+			return nil, fmt.Errorf("probe execution %d: %w", a.Execution, err)
 		}
 		if free && !before[a] {
 			suspects[a] = true

@@ -20,7 +20,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -49,6 +48,12 @@ const (
 	defaultDrainTimeout = 5 * time.Second
 	defaultReapInterval = 4 * time.Second
 )
+
+// hardStop bounds what comes after the drain: telling that the rest is abandoned.
+const hardStop = 1500 * time.Millisecond
+
+// errNoJob says that an execution is not one of ours.
+var errNoJob = errors.New("the execution has no job")
 
 // Querier is what reads one row: a pool or a transaction.
 type Querier = interface {
@@ -151,8 +156,9 @@ func New(cfg Config) (*Runner, error) {
 }
 
 // Run works until ctx is done. Then it takes no more work, gives what runs the
-// DrainTimeout, cancels what runs still, and returns when all of it has ended. It may
-// be called once.
+// DrainTimeout, cancels what runs still, and returns when all of it has ended, or with
+// an error where that takes too long because the database is away. It may be called
+// once.
 func (r *Runner) Run(ctx context.Context) error {
 	// What goes on after ctx is done, until the last action has ended.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -177,7 +183,9 @@ func (r *Runner) stop(ctx context.Context) error {
 	err := r.client.Stop(soft)
 	close(r.giveUp)
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = r.client.StopAndCancel(ctx)
+		hard, cancel := context.WithTimeout(ctx, hardStop)
+		defer cancel()
+		err = r.client.StopAndCancel(hard)
 	}
 	if err != nil {
 		return fmt.Errorf("stop the job queue: %w", err)
@@ -224,7 +232,7 @@ func (r *Runner) Cancel(ctx context.Context, id int64) (wire.Execution, error) {
 			return err
 		}
 		if job == nil {
-			return r.explainNoJob(ctx, id)
+			return errNoJob
 		}
 		var done bool
 		for _, step := range []struct {
@@ -241,16 +249,20 @@ func (r *Runner) Cancel(ctx context.Context, id int64) (wire.Execution, error) {
 		switch {
 		case err != nil:
 			return err
-		case x.Status.Terminal():
-			if !done {
-				return alreadyTerminal(x)
-			}
-		case x.Status == wire.StatusCanceling && !done:
+		case done:
+		case x.Status == wire.StatusCanceling:
 			return nil
+		default:
+			return notCancellable(x)
 		}
 		_, err = r.client.JobCancelTx(ctx, tx, *job)
 		return err
 	})
+	if errors.Is(err, errNoJob) { // read outside of the transaction: its connection may be the pool's last
+		if x, err = r.cfg.Store.Get(ctx, id); err == nil {
+			err = notCancellable(x)
+		}
+	}
 	if err != nil {
 		return wire.Execution{}, fmt.Errorf("cancel execution %d: %w", id, err)
 	}
@@ -276,20 +288,12 @@ func (r *Runner) findJob(ctx context.Context, tx pgx.Tx, id int64) (*int64, erro
 	return &job, nil
 }
 
-// explainNoJob says why an execution without a job cannot be cancelled.
-func (r *Runner) explainNoJob(ctx context.Context, id int64) error {
-	x, err := r.cfg.Store.Get(ctx, id)
-	switch {
-	case err != nil:
-		return err
-	case x.Status.Terminal():
-		return alreadyTerminal(x)
+// notCancellable says why an execution cannot be cancelled.
+func notCancellable(x wire.Execution) error {
+	if x.Status.Terminal() {
+		return &wire.Error{Code: wire.CodeAlreadyTerminal, Message: fmt.Sprintf("execution %d is %s already", x.ID, x.Status)}
 	}
-	return &wire.Error{Code: wire.CodeReadOnly, Message: fmt.Sprintf("execution %d is not run by this server", id)}
-}
-
-func alreadyTerminal(x wire.Execution) error {
-	return &wire.Error{Code: wire.CodeAlreadyTerminal, Message: fmt.Sprintf("execution %d is %s already", x.ID, x.Status)}
+	return &wire.Error{Code: wire.CodeReadOnly, Message: fmt.Sprintf("execution %d is not run by this server", x.ID)}
 }
 
 // waiting lists the statuses of an execution whose action has not been started.
@@ -306,4 +310,4 @@ func queueName(table string) string {
 }
 
 // lockName is what the executions of a table are locked under.
-func lockName(table string) string { return strings.Join([]string{"attune", "execution", table}, ".") }
+func lockName(table string) string { return "attune.execution." + table }

@@ -103,6 +103,9 @@ func TestNew_Config(t *testing.T) {
 	if _, err := newRunner(t.Context(), b.pool, func(cfg *runner.Config) { cfg.Workers = -1 }); err == nil || !strings.Contains(err.Error(), "workers") {
 		t.Errorf("-1 workers: got error %v", err)
 	}
+	if _, err := newRunner(t.Context(), b.pool, func(cfg *runner.Config) { cfg.ReapInterval = -1 }); err == nil || !strings.Contains(err.Error(), "negative") {
+		t.Errorf("a negative interval: got error %v", err)
+	}
 	equal(t, "actions", b.idle().Actions(), []string{"core.echo", "core.fail", "core.http_request", "core.noop", "core.sleep"})
 }
 
@@ -165,8 +168,7 @@ func TestRunner_Create_UnknownAction(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	_, err := b.idle().Create(t.Context(), wire.ExecutionRequest{ActionRef: "core.nope"})
-	e := wantCode(t, err, wire.CodeUnknownAction)
-	equal(t, "message", e.Message, `unknown action "core.nope": want one of core.echo, core.fail, core.http_request, core.noop, core.sleep`)
+	equal(t, "message", wantCode(t, err, wire.CodeUnknownAction), `unknown action "core.nope": want one of core.echo, core.fail, core.http_request, core.noop, core.sleep`)
 }
 
 // Neither an execution without a job nor a job without an execution is left behind.
@@ -209,9 +211,8 @@ func TestRunner_Cancel(t *testing.T) {
 			t.Error("its job is not cancelled")
 		}
 		_, err = r.Cancel(t.Context(), x.ID)
-		e := wantCode(t, err, wire.CodeAlreadyTerminal)
-		if !strings.Contains(e.Message, "is cancelled already") {
-			t.Errorf("got message %q", e.Message)
+		if message := wantCode(t, err, wire.CodeAlreadyTerminal); !strings.Contains(message, "is cancelled already") {
+			t.Errorf("got message %q", message)
 		}
 	})
 	h := b.history()
@@ -364,8 +365,7 @@ func TestRunner_Run_NeverTwice(t *testing.T) {
 func TestRunner_Run_EndIsRetried(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	b.exec(`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''not now''; END';
-		CREATE SEQUENCE refusals;
+	b.exec(`CREATE SEQUENCE refusals;
 		CREATE FUNCTION refuse_thrice() RETURNS trigger LANGUAGE plpgsql AS
 			'BEGIN IF nextval(''refusals'') <= 3 THEN RAISE EXCEPTION ''not now''; END IF; RETURN NEW; END';
 		CREATE TRIGGER refuse BEFORE UPDATE ON attune.execution FOR EACH ROW WHEN (NEW.status = 'completed') EXECUTE FUNCTION refuse_thrice()`)
@@ -429,6 +429,48 @@ func TestRunner_Run_TwoTables(t *testing.T) {
 	if x, err := other.Get(t.Context(), theirs.ID); err != nil || x.Status != wire.StatusRequested {
 		t.Errorf("the other's is %s, error %v", x.Status, err)
 	}
+}
+
+// Every connection breaks in the midst of an action, the listening ones too.
+func TestRunner_Run_AllConnectionsLost(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	r, _ := b.run()
+	x := b.create(r, "core.sleep", `{"seconds":1}`)
+	canceled := b.create(r, "core.sleep", `{"seconds":600}`)
+	b.reaches(x.ID, wire.StatusRunning)
+	b.reaches(canceled.ID, wire.StatusRunning)
+	b.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
+	b.pool.Reset() // this test's own reads are not what is tested
+	b.until("it can be cancelled", func() bool {
+		_, err := r.Cancel(t.Context(), canceled.ID)
+		return err == nil
+	})
+	b.reaches(canceled.ID, wire.StatusCancelled)
+	b.reaches(x.ID, wire.StatusCompleted)
+	b.reaches(b.create(r, "core.noop", "").ID, wire.StatusCompleted)
+}
+
+// What fails before the action was started is tried again.
+func TestRunner_Run_StartIsRetried(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.exec(`CREATE SEQUENCE refusals;
+		CREATE FUNCTION refuse_once() RETURNS trigger LANGUAGE plpgsql AS
+			'BEGIN IF nextval(''refusals'') <= 1 THEN RAISE EXCEPTION ''not now''; END IF; RETURN NEW; END';
+		CREATE TRIGGER refuse BEFORE UPDATE ON attune.execution FOR EACH ROW WHEN (NEW.status = 'scheduled') EXECUTE FUNCTION refuse_once()`)
+	r, _ := b.run()
+	b.reaches(b.create(r, "core.echo", `{"message":"Hello!"}`).ID, wire.StatusCompleted)
+}
+
+// A job that was given up before its action was started leaves nothing waiting.
+func TestRunner_Run_Discarded(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	x := b.create(b.idle(), "core.noop", "")
+	b.exec(`UPDATE attune_live.river_job SET state = 'discarded', finalized_at = now() - interval '1 day'`)
+	b.run()
+	b.reaches(x.ID, wire.StatusAbandoned)
 }
 
 func TestRunner_Run_WithoutMigrate(t *testing.T) {

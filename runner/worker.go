@@ -23,7 +23,7 @@ const writeTimeout = 10 * time.Second
 const (
 	firstRetry    = 50 * time.Millisecond
 	longestRetry  = 2 * time.Second
-	giveUpTimeout = 3 * time.Second
+	giveUpTimeout = time.Second
 )
 
 // busyDelay is how long a job waits whose execution is locked by somebody else.
