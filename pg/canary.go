@@ -13,13 +13,13 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// The shares of an interval that an attempt to send a canary may take, all attempts
-// together, and the canary's way back. A connection that goes deaf just after a canary
-// passed is found by the next one: one interval and nine tenths later at most.
+// How far into an interval an attempt to send the canary may last, all attempts
+// together, and the wait for its return. A connection that goes deaf just after a
+// canary passed is found by the next one, one interval and eight tenths later.
 const (
 	attemptTenths = 3 // a pooled connection that died silently costs one attempt
 	sendTenths    = 6
-	returnTenths  = 9
+	returnTenths  = 8
 )
 
 // A canary may stand in line behind other notifications, as long as those keep
@@ -105,7 +105,7 @@ func (c *canaries) prove(ctx context.Context, s *session) error {
 		s.canary.begin()
 		switch err := c.send(ctx, &s.canary, began); {
 		case err == nil:
-			if err := c.await(ctx, s); err != nil {
+			if err := c.await(ctx, s, began); err != nil {
 				return err
 			}
 			sleep(ctx, time.Until(began.Add(c.interval)))
@@ -142,20 +142,19 @@ func (c *canaries) send(ctx context.Context, canary *canary, began time.Time) er
 	}
 }
 
-// await waits for the canary that was sent over s.
-func (c *canaries) await(ctx context.Context, s *session) error {
-	sent := time.Now()
+// await waits for the canary, whose turn began at the time began, to come back.
+func (c *canaries) await(ctx context.Context, s *session, began time.Time) error {
 	limit := c.interval * returnTenths / 10
 	late := false
 	for {
 		// Whatever arrives is a sign of life: the canary may be in line behind it.
-		quiet := time.Since(latest(sent, s.lastRead()))
-		waited := time.Since(sent)
+		quiet := time.Since(latest(began, s.lastRead()))
+		waited := time.Since(began)
 		if quiet >= limit || waited >= lostIntervals*c.interval {
 			if !s.canary.giveUp() {
 				return nil
 			}
-			return fmt.Errorf("%w: a canary sent %s ago has not come back", errDeaf, waited.Round(time.Millisecond))
+			return fmt.Errorf("%w: a canary of %s ago has not come back", errDeaf, waited.Round(time.Millisecond))
 		}
 		if waited >= lateIntervals*c.interval && !late {
 			late = true

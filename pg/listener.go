@@ -141,7 +141,7 @@ func (l *Listener) Run(ctx context.Context) error {
 		}
 		l.health.lost(err)
 		wait := l.backoff.wait()
-		l.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "listen connection lost",
+		l.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "listen connection down",
 			slog.Any("err", err), slog.Duration("retry_in", wait))
 		if !sleep(ctx, wait) {
 			return nil
@@ -216,7 +216,7 @@ func (l *Listener) session(ctx context.Context, config *pgx.ConnConfig) error {
 func (l *Listener) startError(config *pgx.ConnConfig, err error) error {
 	if errors.Is(err, errDeaf) {
 		return fmt.Errorf("listen on %s: LISTEN was accepted, but no notification arrives (%w): a transaction pooler such as PgBouncer is in the way, "+
-			"or the database URL leads to another database: set ATTUNE_LISTEN_URL to a direct connection to the database", target(config), err)
+			"or DATABASE_URL leads to another database: set ATTUNE_LISTEN_URL to a direct connection to the database", target(config), err)
 	}
 	return fmt.Errorf("start the listener: %w", err)
 }

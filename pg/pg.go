@@ -13,8 +13,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -107,9 +109,9 @@ func prepare(cfg *pgx.ConnConfig, application string) {
 // it could not parse.
 func parseError(err error) error {
 	if file, ok := errors.AsType[*fs.PathError](err); ok {
-		return fmt.Errorf("parse the database URL: %w", file)
+		return fmt.Errorf("parse the connection URL: %w", file)
 	}
-	return errors.New("parse the database URL: want postgres://user:password@host:port/database?sslmode=prefer " +
+	return errors.New("parse the connection URL: want postgres://user:password@host:port/database?sslmode=prefer " +
 		"(in user and password, write characters such as @ : / ? # % percent-encoded: %40 for @), or key=value pairs as psql takes them")
 }
 
@@ -119,8 +121,19 @@ func connectError(cfg *pgx.ConnConfig, err error) error {
 	if connect, ok := errors.AsType[*pgconn.ConnectError](err); ok {
 		err = connect.Unwrap()
 	}
-	return fmt.Errorf("connect to %s: %w%s", target(cfg), err, remedy(err))
+	return fmt.Errorf("connect to %s: %w%s", target(cfg), oneLineError{err}, remedy(err))
 }
+
+// oneLineError is an error whose text stays on one line: where several addresses were
+// tried, pgx gives each its own.
+type oneLineError struct {
+	error
+}
+
+func (e oneLineError) Error() string {
+	return strings.Join(slices.Compact(strings.Split(e.error.Error(), "\n")), "; ")
+}
+func (e oneLineError) Unwrap() error { return e.error }
 
 // target describes where a configuration leads.
 func target(cfg *pgx.ConnConfig) string {
@@ -136,17 +149,20 @@ func target(cfg *pgx.ConnConfig) string {
 // remedy returns what to do about err, to be put behind its text; "" if there is
 // nothing to say.
 func remedy(err error) string {
+	const primary = ": LISTEN, NOTIFY and writing need the primary; point the connection URL at it, or list all hosts with target_session_attrs=read-write"
 	if errors.Is(err, errStandby) {
-		return ": LISTEN and writing need the primary; point the database URL at it, or list all hosts with target_session_attrs=read-write"
+		return primary
 	}
 	if server, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch server.Code {
 		case stateInvalidPassword, stateInvalidAuth:
-			return ": check user and password in the database URL, and the server's pg_hba.conf"
+			return ": check user and password in the connection URL, and the server's pg_hba.conf"
+		case stateReadOnly:
+			return primary
 		case stateNoDatabase:
-			return ": create the database, or correct its name in the database URL"
+			return ": create the database, or correct its name in the connection URL"
 		case stateTooManyConns:
-			return ": raise max_connections on the server, or lower pool_max_conns in the database URL"
+			return ": raise max_connections on the server, or lower pool_max_conns in the connection URL"
 		case stateStartingUp:
 			return ": try again when the server has started"
 		case stateProtocolViolation:
@@ -155,13 +171,13 @@ func remedy(err error) string {
 		return ""
 	}
 	if _, ok := errors.AsType[*net.DNSError](err); ok {
-		return ": check the host in the database URL"
+		return ": check the host in the connection URL"
 	}
 	if pgconn.Timeout(err) || errors.Is(err, context.DeadlineExceeded) {
-		return ": nothing answered in time; check host and port in the database URL, and firewalls on the way"
+		return ": nothing answered in time; check host and port in the connection URL, and firewalls on the way"
 	}
-	if _, ok := errors.AsType[*net.OpError](err); ok {
-		return ": check that the server runs and accepts connections there, and host and port in the database URL"
+	if _, ok := errors.AsType[*net.OpError](err); ok || errors.Is(err, io.ErrUnexpectedEOF) {
+		return ": check that the server runs and accepts connections there, and host and port in the connection URL"
 	}
 	return ""
 }
