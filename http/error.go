@@ -3,8 +3,10 @@ package http
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 
 	"github.com/coder/websocket"
 	"github.com/go-chi/chi/v5"
@@ -82,18 +84,26 @@ func (s *Server) problemStatus(w http.ResponseWriter, r *http.Request, status in
 	_, _ = w.Write(append(body, '\n')) // a client that went away needs no answer
 }
 
+// notFound answers for a path that there is not.
+func (s *Server) notFound(w http.ResponseWriter, r *http.Request) {
+	s.problem(w, r, &wire.Error{Code: wire.CodeNotFound, Message: fmt.Sprintf("no such path: %.200q", r.URL.Path)})
+}
+
 // methodNotAllowed answers 405 with the methods that the path has.
 func (s *Server) methodNotAllowed(routes chi.Routes) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
-			lookup := method
-			if method == http.MethodHead {
-				lookup = http.MethodGet
-			}
-			if routes.Match(chi.NewRouteContext(), lookup, r.URL.Path) {
-				w.Header().Add("Allow", method)
-			}
+		var allowed []string
+		if routes.Match(chi.NewRouteContext(), http.MethodGet, r.URL.Path) {
+			allowed = append(allowed, http.MethodGet, http.MethodHead)
 		}
+		if routes.Match(chi.NewRouteContext(), http.MethodPost, r.URL.Path) {
+			allowed = append(allowed, http.MethodPost)
+		}
+		if allowed == nil { // chi asks for a method that it does not know before it looks at the path
+			s.notFound(w, r)
+			return
+		}
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
 		s.problem(w, r, &wire.Error{Code: wire.CodeMethodNotAllowed, Message: r.Method + " is not for this path; see Allow"})
 	}
 }

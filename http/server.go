@@ -115,9 +115,7 @@ func New(cfg Config) *Server {
 func (s *Server) Handler() http.Handler {
 	r := chi.NewRouter()
 	r.Use(s.observe, s.recover, s.sameOrigin, middleware.GetHead)
-	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
-		s.problem(w, r, &wire.Error{Code: wire.CodeNotFound, Message: fmt.Sprintf("no such path: %.200q", r.URL.Path)})
-	})
+	r.NotFound(s.notFound)
 	r.MethodNotAllowed(s.methodNotAllowed(r))
 
 	r.Get("/ws", s.handleWebSocket)

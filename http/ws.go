@@ -28,6 +28,8 @@ const (
 	maxBadFrames = 20
 	pingEvery    = 25 * time.Second
 	silentFor    = 60 * time.Second
+	// closeTimeout bounds the goodbye: writing it, and waiting for the peer's.
+	closeTimeout = 2 * writeTimeout
 )
 
 // closeError ends a WebSocket with a code and a reason.
@@ -55,20 +57,14 @@ func (s *Server) handleWebSocket(w http.ResponseWriter, r *http.Request) {
 		s.problem(w, r, invalid("cursor without filter: name the filters that the cursor is for, or send it with the first subscribe"))
 		return
 	}
-	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
-		w.Header().Set("Connection", "Upgrade")
-		w.Header().Set("Upgrade", "websocket")
-		s.problemStatus(w, r, http.StatusUpgradeRequired, invalid("this path speaks WebSocket; event streams are at /events"))
-		return
-	}
 
 	// Counted before the hijack, from which on http.Server no longer waits for it.
 	s.streams.Add(1)
 	defer s.streams.Done()
 	c := &wsConn{server: s}
 	c.heard.Store(time.Now().UnixNano())
-	hijacked := &hijackRecorder{ResponseWriter: w}
-	c.conn, err = websocket.Accept(hijacked, r, &websocket.AcceptOptions{
+	shake := &handshake{ResponseWriter: w}
+	c.conn, err = websocket.Accept(shake, r, &websocket.AcceptOptions{
 		Subprotocols:       []string{subprotocol},
 		InsecureSkipVerify: true, // sameOrigin has looked at the origin
 		CompressionMode:    websocket.CompressionDisabled,
@@ -79,11 +75,12 @@ func (s *Server) handleWebSocket(w http.ResponseWriter, r *http.Request) {
 		},
 	})
 	if err != nil {
-		s.Logger.DebugContext(r.Context(), "websocket handshake refused", slog.Any("err", err))
-		return // Accept has answered
+		s.refuseHandshake(w, r, shake, err)
+		return
 	}
 	defer c.conn.CloseNow() //nolint:errcheck // closed already in every case but a panic
-	defer s.sockets.add(hijacked.conn)()
+	c.raw = shake.conn
+	defer s.sockets.add(c.raw)()
 
 	open := s.metrics.connections.WithLabelValues("ws")
 	open.Inc()
@@ -104,6 +101,7 @@ func (s *Server) handleWebSocket(w http.ResponseWriter, r *http.Request) {
 type wsConn struct {
 	server *Server
 	conn   *websocket.Conn
+	raw    net.Conn // what conn speaks on
 	sub    *broadcast.Subscriber
 	heard  atomic.Int64 // when the peer last sent anything, unix nanoseconds
 }
@@ -116,17 +114,17 @@ func (c *wsConn) run(ctx context.Context, mode wire.Mode, filters []wire.Filter,
 	c.conn.SetReadLimit(maxFrame)
 
 	var wg sync.WaitGroup
-	wg.Go(func() { ended <- c.read(ctx) })
-	wg.Go(func() {
-		if err := c.keepAlive(ctx); err != nil {
-			ended <- err
-		}
-	})
 	err := c.write(ctx, wire.NewFrame(c.server.welcome(mode)))
 	if err == nil && len(filters) > 0 {
-		err = c.subscribe(filters, resume)
+		err = c.subscribe(filters, resume) // before anything is read: it is the first
 	}
 	if err == nil {
+		wg.Go(func() { ended <- c.read(ctx) })
+		wg.Go(func() {
+			if err := c.keepAlive(ctx); err != nil {
+				ended <- err
+			}
+		})
 		err = c.deliver(ctx, ended)
 	}
 	c.close(err) // ends read
@@ -198,7 +196,11 @@ func (c *wsConn) close(err error) {
 		_ = c.conn.CloseNow()
 		return
 	}
-	_ = c.conn.Close(code, reason) // gives up after 5 s, and is cut at the end of the drain
+	// Close gives up after 5 s, but for the rest of a frame that the peer has begun it
+	// would wait for ever.
+	cut := time.AfterFunc(closeTimeout, func() { _ = c.raw.Close() })
+	defer cut.Stop()
+	_ = c.conn.Close(code, reason)
 }
 
 // read handles what the client sends until the connection ends, and returns why.
@@ -206,6 +208,11 @@ func (c *wsConn) read(ctx context.Context) error {
 	bad := 0
 	for {
 		kind, b, err := c.conn.Read(ctx)
+		if errors.Is(err, websocket.ErrMessageTooBig) {
+			// The peer has been told. Closing at once, with the rest of the frame unread, would
+			// reset the connection, and what it was told could be lost.
+			return &closeError{code: websocket.StatusMessageTooBig, reason: "frames are at most 64 KiB"}
+		}
 		if err != nil {
 			return fmt.Errorf("read: %w", err)
 		}
@@ -272,7 +279,8 @@ func (c *wsConn) subscribe(filters []wire.Filter, resume *string) error {
 	return err
 }
 
-// keepAlive pings the peer and returns an error when it has been silent too long.
+// keepAlive pings the peer, answered or not, and returns an error when nothing has
+// come from it, a pong or anything else, for too long.
 func (c *wsConn) keepAlive(ctx context.Context) error {
 	ticker := time.NewTicker(pingEvery)
 	defer ticker.Stop()
@@ -282,37 +290,59 @@ func (c *wsConn) keepAlive(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		}
-		if err := c.ping(ctx); err != nil {
+		waiting, cancel := context.WithTimeout(ctx, min(pingEvery, silentFor-c.silence()))
+		err := c.conn.Ping(waiting)
+		cancel()
+		switch {
+		case c.silence() >= silentFor:
+			return fmt.Errorf("peer silent for %s", silentFor)
+		case err != nil && !errors.Is(err, context.DeadlineExceeded):
 			return fmt.Errorf("ping: %w", err)
 		}
 	}
 }
 
-// ping waits for the pong as long as the peer may be silent; a peer that sends
-// anything else in the meantime is alive too.
-func (c *wsConn) ping(ctx context.Context) error {
-	for {
-		left := silentFor - time.Since(time.Unix(0, c.heard.Load()))
-		if left <= 0 {
-			return fmt.Errorf("peer silent for %s", silentFor)
-		}
-		waiting, cancel := context.WithTimeout(ctx, left)
-		err := c.conn.Ping(waiting)
-		cancel()
-		if err == nil || !errors.Is(err, context.DeadlineExceeded) {
-			return err
-		}
+// silence is how long ago the peer last sent anything.
+func (c *wsConn) silence() time.Duration { return time.Since(time.Unix(0, c.heard.Load())) }
+
+// refuseHandshake answers in Accept's place, whose answer would be plain text.
+func (s *Server) refuseHandshake(w http.ResponseWriter, r *http.Request, shake *handshake, err error) {
+	switch {
+	case shake.status == http.StatusUpgradeRequired:
+		w.Header().Set("Connection", "Upgrade")
+		w.Header().Set("Upgrade", "websocket")
+		s.problemStatus(w, r, shake.status, invalid("this path speaks WebSocket; event streams are at /events"))
+	case shake.status < http.StatusInternalServerError:
+		s.problemStatus(w, r, shake.status, invalid("%s", strings.TrimSpace(shake.reason)))
+	default:
+		s.problem(w, r, err)
 	}
 }
 
-// hijackRecorder keeps hold of the connection that a handshake takes over.
-type hijackRecorder struct {
+// handshake is what Accept writes to. It keeps hold of the connection that is taken
+// over, and of a refusal.
+type handshake struct {
 	http.ResponseWriter
-	conn net.Conn
+	conn   net.Conn
+	status int // of the refusal
+	reason string
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (h *handshake) WriteHeader(status int) {
+	if h.status = status; status < http.StatusBadRequest {
+		h.ResponseWriter.WriteHeader(status)
+	}
+}
+
+// Write implements http.ResponseWriter; Accept writes nothing but reasons.
+func (h *handshake) Write(b []byte) (int, error) {
+	h.reason += string(b)
+	return len(b), nil
 }
 
 // Hijack implements http.Hijacker.
-func (h *hijackRecorder) Hijack() (conn net.Conn, rw *bufio.ReadWriter, err error) {
+func (h *handshake) Hijack() (conn net.Conn, rw *bufio.ReadWriter, err error) {
 	conn, rw, err = http.NewResponseController(h.ResponseWriter).Hijack()
 	h.conn = conn
 	return conn, rw, err
