@@ -14,8 +14,9 @@ import (
 	"attune/wire"
 )
 
-// interval is the time between canaries where a test waits for them.
-const interval = 500 * time.Millisecond
+// interval is the time between canaries where a test waits for them: long enough for a
+// busy machine not to look like a deaf connection.
+const interval = time.Second
 
 func TestListener_Run(t *testing.T) {
 	t.Run("Delivers", func(t *testing.T) {
@@ -82,6 +83,7 @@ func TestListener_Run(t *testing.T) {
 	})
 
 	t.Run("CancelledWhileServerIsSilent", func(t *testing.T) {
+		t.Parallel()
 		url := pgtest.Database(t)
 		p, through := newProxy(t, url)
 		sink := newRecorder()
@@ -98,6 +100,7 @@ func TestListener_Run(t *testing.T) {
 }
 
 func TestListener_Run_Lost(t *testing.T) {
+	t.Parallel()
 	t.Run("BackendTerminated", func(t *testing.T) {
 		url := pgtest.Database(t)
 		pool, sink := connect(t, url), newRecorder()
@@ -122,6 +125,7 @@ func TestListener_Run_Lost(t *testing.T) {
 	})
 
 	t.Run("Outage", func(t *testing.T) {
+		t.Parallel()
 		url := pgtest.Database(t)
 		p, through := newProxy(t, url)
 		pool, sink := connect(t, url), newRecorder()
@@ -150,12 +154,14 @@ func TestListener_Run_Lost(t *testing.T) {
 
 // A connection that is up but brings nothing is found within two intervals.
 func TestListener_Run_Deaf(t *testing.T) {
+	t.Parallel()
 	deaf := map[string]func(p *proxy){
 		"HalfOpen": func(p *proxy) { p.halfOpen(true) },
 		"Unlisten": func(p *proxy) { p.inject("UNLISTEN *") },
 	}
 	for name, deafen := range deaf {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			url := pgtest.Database(t)
 			p, through := newProxy(t, url)
 			pool, sink := connect(t, url), newRecorder()
@@ -188,6 +194,7 @@ func TestListener_Run_Deaf(t *testing.T) {
 	// The pool is away: nothing shows that notifications arrive, but the listen
 	// connection is left alone, and what it brings is delivered.
 	t.Run("CanaryCannotBeSent", func(t *testing.T) {
+		t.Parallel()
 		url := pgtest.Database(t)
 		p, through := newProxy(t, url)
 		direct, sink := connect(t, url), newRecorder()
@@ -213,10 +220,11 @@ func TestListener_Run_Deaf(t *testing.T) {
 
 	// One pooled connection that died silently must not look like a source that did.
 	t.Run("PooledConnectionHalfOpen", func(t *testing.T) {
+		t.Parallel()
 		url := pgtest.Database(t)
 		p, through := newProxy(t, url)
 		sink := newRecorder()
-		l := start(t, pg.ListenerConfig{URL: url, Pool: connect(t, through), CanaryInterval: 2 * interval}, sink)
+		l := start(t, pg.ListenerConfig{URL: url, Pool: connect(t, through), CanaryInterval: interval}, sink)
 		p.halfOpen(true)
 		for range 2 {
 			passed := l.Stats().LastCanary
@@ -229,12 +237,13 @@ func TestListener_Run_Deaf(t *testing.T) {
 
 	// A canary in line behind a great many notifications is late, not lost.
 	t.Run("Busy", func(t *testing.T) {
+		t.Parallel()
 		url := pgtest.Database(t)
 		pool := connect(t, url)
 		sink := &slowSink{recorder: newRecorder(), turn: time.NewTicker(5 * time.Millisecond)}
 		t.Cleanup(sink.turn.Stop)
 		l := start(t, pg.ListenerConfig{URL: url, Pool: pool, CanaryInterval: interval / 2}, sink)
-		const notifications = 300
+		const notifications = 600
 		if _, err := pool.Exec(t.Context(), `SELECT pg_notify('execution_created', '{"entity_type":"execution","entity_id":' || i || '}')
 			FROM generate_series(1, $1::int) i`, notifications); err != nil {
 			t.Fatal(err)
