@@ -7,14 +7,14 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"attune/client"
 	"attune/wire"
 )
 
 func (a *app) executionList() *cobra.Command {
 	var (
-		opts   client.ListOptions
-		status string
+		query          wire.ExecutionQuery
+		status         string
+		parent, before int64
 	)
 	cmd := &cobra.Command{
 		Use:   "list",
@@ -25,19 +25,25 @@ With --json one object is printed: {"items":[...],"next_before":123}. The next p
 asked for with --before 123; next_before is null on the last one.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			opts.Status = wire.Status(status)
-			if status != "" && !opts.Status.Known() {
+			query.Status = wire.Status(status)
+			if status != "" && !query.Status.Known() {
 				return usagef("--status %q: want one of %s", status, statuses())
 			}
-			if opts.Limit < 0 || opts.Limit > 500 {
-				return usagef("--limit %d: want 1 to 500", opts.Limit)
+			if cmd.Flags().Changed("limit") && (query.Limit < 1 || query.Limit > 500) {
+				return usagef("--limit %d: want 1 to 500", query.Limit)
+			}
+			if cmd.Flags().Changed("parent") {
+				query.Parent = &parent
+			}
+			if cmd.Flags().Changed("before") {
+				query.Before = &before
 			}
 			c, err := a.client()
 			if err != nil {
 				return err
 			}
 			defer c.Close()
-			list, err := c.List(cmd.Context(), opts)
+			list, err := c.List(cmd.Context(), query)
 			if err != nil {
 				return err
 			}
@@ -49,10 +55,10 @@ asked for with --before 123; next_before is null on the last one.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&status, "status", "", "only with this status: "+statuses())
-	flags.StringVar(&opts.ActionRef, "action", "", "only of this action")
-	flags.Int64Var(&opts.Parent, "parent", 0, "only children of this execution")
-	flags.IntVar(&opts.Limit, "limit", 0, "at most so many, 1 to 500 (default 50)")
-	flags.Int64Var(&opts.Before, "before", 0, "only ids below this one")
+	flags.StringVar(&query.ActionRef, "action", "", "only of this action")
+	flags.Int64Var(&parent, "parent", 0, "only children of this execution")
+	flags.IntVar(&query.Limit, "limit", 0, "at most so many, 1 to 500 (default 50)")
+	flags.Int64Var(&before, "before", 0, "only ids below this one")
 	a.jsonFlag(cmd, "print the page as JSON")
 	return cmd
 }

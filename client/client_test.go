@@ -107,8 +107,8 @@ func TestClient_Execute(t *testing.T) {
 
 func TestClient_List(t *testing.T) {
 	a := &answer{status: http.StatusOK, body: `{"items":[{"id":2},{"id":1}],"next_before":1}`}
-	list, err := a.serve(t, client.Config{}).List(t.Context(), client.ListOptions{
-		Status: wire.StatusFailed, ActionRef: "core.echo", Parent: 7, Limit: 2, Before: 3,
+	list, err := a.serve(t, client.Config{}).List(t.Context(), wire.ExecutionQuery{
+		Status: wire.StatusFailed, ActionRef: "core.echo", Parent: new(int64(7)), Limit: 2, Before: new(int64(3)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -119,7 +119,7 @@ func TestClient_List(t *testing.T) {
 	if want := "action_ref=core.echo&before=3&limit=2&parent=7&status=failed"; a.query != want || a.authorization != "" {
 		t.Errorf("asked %q with authorization %q, want %q", a.query, a.authorization, want)
 	}
-	if _, err := a.serve(t, client.Config{}).List(t.Context(), client.ListOptions{}); err != nil || a.query != "" {
+	if _, err := a.serve(t, client.Config{}).List(t.Context(), wire.ExecutionQuery{}); err != nil || a.query != "" {
 		t.Errorf("asked %q: %v", a.query, err)
 	}
 }

@@ -36,28 +36,24 @@ func (c *Client) Execution(ctx context.Context, id int64) (wire.Execution, error
 	return e, err
 }
 
-// ListOptions narrows a list of executions; the zero value asks for the newest.
-type ListOptions struct {
-	Status    wire.Status
-	ActionRef string
-	Parent    int64 // of child executions
-	Limit     int   // at most so many; 0 leaves it to the server
-	Before    int64 // only ids below
-}
-
-// List reads a page of executions, newest first.
-func (c *Client) List(ctx context.Context, opts ListOptions) (wire.ExecutionList, error) {
+// List reads a page of executions. A zero Limit leaves its length to the server.
+func (c *Client) List(ctx context.Context, q wire.ExecutionQuery) (wire.ExecutionList, error) {
 	query := make(url.Values)
-	set := func(name, value string, zero string) {
-		if value != zero {
-			query.Set(name, value)
-		}
+	if q.Status != "" {
+		query.Set("status", string(q.Status))
 	}
-	set("status", string(opts.Status), "")
-	set("action_ref", opts.ActionRef, "")
-	set("parent", strconv.FormatInt(opts.Parent, 10), "0")
-	set("limit", strconv.Itoa(opts.Limit), "0")
-	set("before", strconv.FormatInt(opts.Before, 10), "0")
+	if q.ActionRef != "" {
+		query.Set("action_ref", q.ActionRef)
+	}
+	if q.Parent != nil {
+		query.Set("parent", strconv.FormatInt(*q.Parent, 10))
+	}
+	if q.Limit != 0 {
+		query.Set("limit", strconv.Itoa(q.Limit))
+	}
+	if q.Before != nil {
+		query.Set("before", strconv.FormatInt(*q.Before, 10))
+	}
 	var list wire.ExecutionList
 	_, err := c.do(ctx, call{method: http.MethodGet, path: "/executions", query: query, want: http.StatusOK}, &list)
 	return list, err
