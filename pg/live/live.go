@@ -1,0 +1,89 @@
+// Package live is the schema attune_live in a PostgreSQL database: the log of
+// notifications, the functions that write it, and the triggers that watch tables.
+//
+// The log, attune_live.notification_log, holds one row a notification. Its seq is
+// in commit order: whoever sees the row with seq N sees every row below N that will
+// ever be there. Numbers that are missing belong to transactions that were rolled
+// back.
+//
+// Every row is announced by a NOTIFY on Channel, in the order of seq. The payload
+// is text, its fields separated by newlines:
+//
+//	seq
+//	entity_type
+//	entity_id
+//	user_id, or nothing
+//	channel
+//	the payload, JSON that may contain newlines itself
+//
+// or, when that is 8000 bytes or more, seq alone: the row is in the log, for whoever
+// receives the announcement. ParseAnnouncement reads both, and a third form: "lost".
+//
+// Nothing here fails a writer's transaction, with one exception: notify() called with
+// arguments that it can not take raises an error, which is for the programmer. What
+// could not be logged is a loss: the writer gets a WARNING, the sequence
+// attune_live.losses counts it at once and for good, and "lost" is announced at its
+// place in the order. Whoever keeps cursors makes the count part of them, so that
+// every cursor from before a loss gets a gap.
+package live
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+const (
+	// Schema is the schema of what is ours alone.
+	Schema = "attune_live"
+	// Channel is the PostgreSQL channel of announcements.
+	Channel = "attune_live"
+)
+
+//go:embed sql/install.sql
+var installSQL string
+
+// DB is what the operations need of a database: a connection, a pool or a
+// transaction of pgx.
+type DB interface {
+	Begin(ctx context.Context) (pgx.Tx, error)
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// InstallSQL returns the script that Install runs.
+func InstallSQL() string { return script(installSQL) }
+
+// Install creates the schema, or brings it up to date. Doing it again changes
+// nothing, and several processes may do it at once.
+func Install(ctx context.Context, db DB) error {
+	if err := run(ctx, db, InstallSQL()); err != nil {
+		return fmt.Errorf("install %s: %w", Schema, err)
+	}
+	return nil
+}
+
+// begin and commit enclose every script.
+const (
+	begin  = "BEGIN;\n\n"
+	commit = "\nCOMMIT;\n"
+)
+
+// script makes one transaction of statements.
+func script(statements string) string { return begin + statements + commit }
+
+// run executes a script. The transaction is begun and committed by pgx, so that an
+// error leaves the connection usable.
+func run(ctx context.Context, db DB, script string) error {
+	statements := strings.TrimSuffix(strings.TrimPrefix(script, begin), commit)
+	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		// The simple protocol takes several statements at once.
+		_, err := tx.Exec(ctx, statements, pgx.QueryExecModeSimpleProtocol)
+		return err
+	})
+}
