@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"attune/pg/local"
 	"attune/pg/pgtest"
 )
 
@@ -23,6 +24,9 @@ const patience = 40 * time.Second
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 func testMain(m *testing.M) int {
+	if code, keeper := local.Main(); keeper {
+		return code // of the PostgreSQL that pgtest starts
+	}
 	// A binary built with -race lingers for a second: those of these tests together
 	// would for minutes.
 	if err := os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE")); err != nil {

@@ -1,0 +1,227 @@
+package main_test
+
+import (
+	"context"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"attune/pg/local"
+	"attune/pg/pgtest"
+)
+
+// secret is in no output, whatever goes wrong.
+const secret = "Pa55word-of-nobody"
+
+// A start that cannot succeed says what to do about it.
+func TestServe_CannotStart(t *testing.T) {
+	t.Parallel()
+	good, err := url.Parse(pgtest.Database(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := func(change func(u *url.URL)) string {
+		u := *good
+		change(&u)
+		return u.String()
+	}
+	password, _ := good.User.Password()
+	var lc net.ListenConfig
+	taken, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = taken.Close() })
+	foreign := t.TempDir()
+	if err := os.WriteFile(filepath.Join(foreign, "thesis.txt"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	inUse := dataDir(t)
+	serve(t, "ATTUNE_DATA_DIR="+inUse)
+
+	for name, tt := range map[string]struct {
+		env  []string
+		want []string
+	}{
+		"Unreachable": {
+			[]string{"DATABASE_URL=postgres://attune:" + secret + "@127.0.0.1:1/attune"},
+			[]string{"host 127.0.0.1 port 1", `database "attune"`, `user "attune"`, "check that the server runs"},
+		},
+		"UnknownHost": {
+			[]string{"DATABASE_URL=postgres://attune:" + secret + "@no-such-host.invalid/attune"},
+			[]string{"no-such-host.invalid", "check the host"},
+		},
+		"WrongPassword": {
+			[]string{"DATABASE_URL=" + with(func(u *url.URL) { u.User = url.UserPassword("attune", secret) })},
+			[]string{`user "attune"`, "check user and password"},
+		},
+		"NoDatabase": {
+			[]string{"DATABASE_URL=" + with(func(u *url.URL) { u.Path = "/nowhere" })},
+			[]string{`database "nowhere"`, "create the database"},
+		},
+		"NoURL": {
+			[]string{"DATABASE_URL=postgres://attune:" + secret + "@db:54x2/attune"},
+			[]string{"URL: want postgres://user:password@host:port/database"},
+		},
+		"ListenURLUnreachable": {
+			[]string{"DATABASE_URL=" + good.String(), "ATTUNE_LISTEN_URL=postgres://attune:" + secret + "@127.0.0.1:1/attune"},
+			[]string{"listen", "host 127.0.0.1 port 1"},
+		},
+		"Standby": {
+			[]string{"DATABASE_URL=" + standby(t)},
+			[]string{"standby", "need the primary"},
+		},
+		"Pooler": {
+			[]string{"DATABASE_URL=" + pgbouncer(t, good), "ATTUNE_CANARY_INTERVAL=500ms"},
+			[]string{"transaction pooler such as PgBouncer", "ATTUNE_LISTEN_URL"},
+		},
+		"AddressTaken": {
+			[]string{"DATABASE_URL=" + good.String(), "ATTUNE_LISTEN_ADDR=" + taken.Addr().String()},
+			[]string{"ATTUNE_LISTEN_ADDR", taken.Addr().String(), "address already in use"},
+		},
+		"ForeignDataDir": {
+			[]string{"ATTUNE_DATA_DIR=" + foreign},
+			[]string{foreign, "was not made by attune", "choose an empty one"},
+		},
+		"DataDirInUse": {
+			[]string{"ATTUNE_DATA_DIR=" + inUse},
+			[]string{"another attune is running", inUse},
+		},
+		"Configuration": {
+			[]string{"DATABASE_URL=" + good.String(), "ATTUNE_LISTEN_ADDR=8081", "ATTUNE_DRAIN=soon", "ATTUNE_QUEUE_SIZE=0", "ATTUNE_LOG_FORMAT=xml"},
+			[]string{"ATTUNE_LISTEN_ADDR: ", "want host:port", "ATTUNE_DRAIN: ", "ATTUNE_QUEUE_SIZE: ", "want 1 to 1000000", "ATTUNE_LOG_FORMAT: ", "want text or json"},
+		},
+		"OpenToAll": {
+			[]string{"DATABASE_URL=" + good.String(), "ATTUNE_LISTEN_ADDR=0.0.0.0:0"},
+			[]string{"ATTUNE_LISTEN_ADDR: ", "authentication is off", "ATTUNE_INSECURE=true"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			code, stdout, stderr := run(t, append([]string{"ATTUNE_LISTEN_ADDR=127.0.0.1:0"}, tt.env...), "serve")
+			if code == 0 || stdout != "" {
+				t.Errorf("exit code %d, stdout %q", code, stdout)
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(stderr, want) {
+					t.Errorf("stderr does not say %q", want)
+				}
+			}
+			if strings.Contains(stderr, secret) || strings.Contains(stderr, password) {
+				t.Error("stderr has the password")
+			}
+			_, last, _ := strings.Cut(stderr, "Error: ")
+			t.Logf("exit code %d: %s", code, last)
+		})
+	}
+}
+
+// Behind a pooler it works with a direct connection for LISTEN.
+func TestServe_ListenURL(t *testing.T) {
+	t.Parallel()
+	direct := pgtest.Database(t)
+	u, err := url.Parse(direct)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := connect(t, direct)
+	execSQL(t, db, platform)
+	s := serve(t, "DATABASE_URL="+pgbouncer(t, u), "ATTUNE_LISTEN_URL="+direct)
+	waiter := s.start(t, "execution", "wait", "1")
+	waiter.says(waiter.stderr, "subscribed to")
+	execSQL(t, db, `UPDATE attune.execution SET status = 'failed'`)
+	if code := waiter.wait(); code != 5 {
+		t.Errorf("exit code %d, want 5", code)
+	}
+}
+
+// standby starts a server that is in recovery, and returns its URL.
+func standby(t *testing.T) string {
+	t.Helper()
+	primary, cfg := pgtest.Server(t)
+	if err := primary.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	data := filepath.Join(cfg.DataDir, "pgdata")
+	signal := filepath.Join(data, "standby.signal")
+	if err := os.WriteFile(signal, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok {
+		if err := os.Chown(signal, int(owner.Uid), int(owner.Gid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := local.Start(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return s.URL()
+}
+
+// pgbouncer starts a transaction pooler in front of a database's server, and returns
+// the URL of the database through it.
+func pgbouncer(t *testing.T, direct *url.URL) string {
+	t.Helper()
+	program, err := exec.LookPath("pgbouncer")
+	if err != nil {
+		program = "/usr/sbin/pgbouncer" // not in an ordinary user's path
+	}
+	var lc net.ListenConfig
+	free, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := free.Addr().String()
+	if err := free.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(addr)
+	password, _ := direct.User.Password()
+	ini := filepath.Join(t.TempDir(), "pgbouncer.ini")
+	if err := os.WriteFile(ini, []byte(strings.Join([]string{
+		"[databases]",
+		"* = host=" + direct.Hostname() + " port=" + direct.Port() + " user=" + direct.User.Username() + " password=" + password,
+		"[pgbouncer]",
+		"listen_addr = 127.0.0.1",
+		"listen_port = " + port,
+		"unix_socket_dir =",
+		"auth_type = any",
+		"pool_mode = transaction",
+		"",
+	}, "\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{ini}
+	if os.Getuid() == 0 { // which it refuses to run as
+		args = []string{"-u", "nobody", ini}
+	}
+	cmd := exec.CommandContext(t.Context(), program, args...)
+	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Wait() }) // the end of t's context has killed it
+	eventually(t, "pgbouncer listens", func() bool {
+		var dialer net.Dialer
+		conn, err := dialer.DialContext(t.Context(), "tcp", addr)
+		return err == nil && conn.Close() == nil
+	})
+	pooled := *direct
+	pooled.Host = addr
+	return pooled.String()
+}
