@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -132,22 +131,13 @@ func parseParameters(stdin io.Reader, object string, params []string) (json.RawM
 			return nil, usagef("--param %s: given twice", name)
 		}
 		given[name] = true
-		members[name] = jsonOrString(value)
+		if members[name] = json.RawMessage(value); !json.Valid(members[name]) {
+			text, err := encode(value)
+			if err != nil {
+				return nil, err
+			}
+			members[name] = text
+		}
 	}
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(members); err != nil {
-		return nil, fmt.Errorf("encode the parameters: %w", err)
-	}
-	return bytes.TrimSpace(b.Bytes()), nil
-}
-
-// jsonOrString returns value if it is JSON, else the JSON string of it.
-func jsonOrString(value string) json.RawMessage {
-	if json.Valid([]byte(value)) {
-		return json.RawMessage(value)
-	}
-	text, _ := json.Marshal(value) // a string always encodes
-	return text
+	return encode(members)
 }

@@ -8,14 +8,24 @@ import (
 	"attune/wire"
 )
 
-// printJSON prints v on stdout as one line of JSON, its tokens as they are.
-func (a *app) printJSON(v any) error {
-	e := json.NewEncoder(a.Stdout)
+// encode returns v as JSON on one line, its tokens as they are.
+func encode(v any) (json.RawMessage, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	if err := e.Encode(v); err != nil {
-		return fmt.Errorf("write to stdout: %w", err)
+		return nil, fmt.Errorf("encode JSON: %w", err)
 	}
-	return nil
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// printJSON prints v on stdout as one line of JSON.
+func (a *app) printJSON(v any) error {
+	text, err := encode(v)
+	if err != nil {
+		return err
+	}
+	return a.printLine("%s", text)
 }
 
 // printLine prints a line on stdout.
