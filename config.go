@@ -27,7 +27,9 @@ type Config struct {
 	DataDir        string        `env:"ATTUNE_DATA_DIR" desc:"where our own PostgreSQL keeps its data (default: the user's data directory)"`
 	Schema         string        `env:"ATTUNE_SCHEMA" envDefault:"attune" desc:"schema of the execution table; after it the search path is looked through"`
 	Channels       []string      `env:"ATTUNE_CHANNELS" desc:"channels to LISTEN on, comma-separated (default: an Attune platform's)"`
+	Source         string        `env:"ATTUNE_SOURCE" envDefault:"auto" desc:"listen: notifications are NOTIFY payloads; log: rows of attune_live.notification_log, which survive restarts; auto: log where the database has it"`
 	CanaryInterval time.Duration `env:"ATTUNE_CANARY_INTERVAL" envDefault:"5s" desc:"how often delivery is proved; a deaf connection is found within two intervals"`
+	QueueBytes     int           `env:"ATTUNE_QUEUE_BYTES" envDefault:"16777216" desc:"bytes that may wait for one subscriber"`
 	QueueSize      int           `env:"ATTUNE_QUEUE_SIZE" envDefault:"1024" desc:"messages that may wait for one subscriber; one more and it is a slow consumer"`
 	WindowSize     int           `env:"ATTUNE_WINDOW_SIZE" envDefault:"10000" desc:"notifications retained for replay"`
 	Drain          time.Duration `env:"ATTUNE_DRAIN" envDefault:"5s" desc:"how long a shutdown waits for goodbyes and running actions"`
@@ -39,6 +41,13 @@ type Config struct {
 	LogLevel       slog.Level    `env:"ATTUNE_LOG_LEVEL" envDefault:"info" desc:"debug, info, warn or error"`
 	LogFormat      string        `env:"ATTUNE_LOG_FORMAT" envDefault:"text" desc:"text or json"`
 }
+
+// The values of ATTUNE_SOURCE.
+const (
+	sourceAuto   = "auto"
+	sourceListen = "listen"
+	sourceLog    = "log"
+)
 
 // runnerMode says whether the runner runs.
 type runnerMode string
@@ -141,6 +150,8 @@ func (c Config) validate(parsed []error) (mistakes []error) {
 		check(false, "ATTUNE_CHANNELS", "%v", err)
 	}
 	check(c.CanaryInterval >= 100*time.Millisecond && c.CanaryInterval <= time.Hour, "ATTUNE_CANARY_INTERVAL", "%s: want 100ms to 1h", c.CanaryInterval)
+	check(slices.Contains([]string{sourceAuto, sourceListen, sourceLog}, c.Source), "ATTUNE_SOURCE", "%q: want auto, listen or log", c.Source)
+	check(c.QueueBytes >= 1024, "ATTUNE_QUEUE_BYTES", "%d: want 1024 or more", c.QueueBytes)
 	check(c.QueueSize >= 1 && c.QueueSize <= 1_000_000, "ATTUNE_QUEUE_SIZE", "%d: want 1 to 1000000", c.QueueSize)
 	check(c.WindowSize >= 0 && c.WindowSize <= 10_000_000, "ATTUNE_WINDOW_SIZE", "%d: want 0 to 10000000", c.WindowSize)
 	check(c.Drain >= 0 && c.Drain <= 10*time.Minute, "ATTUNE_DRAIN", "%s: want 0s to 10m", c.Drain)

@@ -112,15 +112,10 @@ func serveDatabase(ctx context.Context, cfg Config, gone <-chan struct{}, listen
 		return err
 	}
 
-	hub := broadcast.New(broadcast.Options{QueueSize: cfg.QueueSize, WindowSize: cfg.WindowSize})
-	listenURL := cfg.ListenURL
-	if listenURL == "" {
-		listenURL = cfg.DatabaseURL
+	hub, listener, err := openSource(ctx, cfg, pool, logger)
+	if err != nil {
+		return err
 	}
-	listener := pg.NewListener(pg.ListenerConfig{
-		URL: listenURL, Pool: pool, Channels: cfg.Channels, CanaryInterval: cfg.CanaryInterval,
-		Logger: logger.With(slog.String("component", "pg")),
-	}, hub)
 	server := attunehttp.New(serverConfig(cfg, hub, listener, executions, actions, logger))
 
 	// The front is what clients see and ends first; the back, which it stands on,
@@ -150,7 +145,7 @@ func serveDatabase(ctx context.Context, cfg Config, gone <-chan struct{}, listen
 	case <-listener.Live():
 		fmt.Fprintf(stdout, "attune listens on http://%s\n", listeners.main.Addr())
 		logger.InfoContext(ctx, "ready", slog.String("addr", listeners.main.Addr().String()),
-			slog.String("source", "listen"), slog.Bool("own_database", gone != nil),
+			slog.String("source", sourceOf(listener)), slog.Bool("own_database", gone != nil),
 			slog.Bool("executions", executions != nil), slog.Bool("runner", actions != nil))
 		if actions != nil {
 			fronts.Go(func() { must(actions.Run(front)) })
@@ -186,8 +181,9 @@ func serverConfig(cfg Config, hub *broadcast.Hub, listener *pg.Listener, executi
 				skipped[string(reason)] = n
 			}
 			return attunehttp.SourceStats{
-				Source: "listen", Live: stats.Live, Problem: stats.Problem, CanarySeconds: stats.CanarySeconds,
+				Source: sourceOf(listener), Live: stats.Live, Problem: stats.Problem, CanarySeconds: stats.CanarySeconds,
 				Reconnects: stats.Reconnects, Notifications: stats.Notifications, Skipped: skipped,
+				Log: (*attunehttp.LogStats)(stats.Log),
 			}
 		},
 	}
@@ -198,6 +194,46 @@ func serverConfig(cfg Config, hub *broadcast.Hub, listener *pg.Listener, executi
 		server.Actions = actions
 	}
 	return server
+}
+
+// openSource finds the source that ATTUNE_SOURCE asks for, and returns the hub that
+// it feeds.
+func openSource(ctx context.Context, cfg Config, pool *pgxpool.Pool, logger *slog.Logger) (*broadcast.Hub, *pg.Listener, error) {
+	opts := broadcast.Options{QueueSize: cfg.QueueSize, QueueBytes: cfg.QueueBytes, WindowSize: cfg.WindowSize}
+	listen := pg.ListenerConfig{
+		URL: cfg.ListenURL, Pool: pool, Channels: cfg.Channels, CanaryInterval: cfg.CanaryInterval,
+		Logger: logger.With(slog.String("component", "pg")),
+	}
+	if listen.URL == "" {
+		listen.URL = cfg.DatabaseURL
+	}
+	var log *pg.Log
+	if cfg.Source != sourceListen {
+		var err error
+		log, err = pg.OpenLog(ctx, pool)
+		missing := errors.Is(err, pg.ErrNoLog)
+		if missing && cfg.Source == sourceLog {
+			return nil, nil, fmt.Errorf("ATTUNE_SOURCE=log: %w: `attune db install` makes it", err)
+		}
+		if err != nil && !missing {
+			return nil, nil, err
+		}
+	}
+	if log == nil {
+		hub := broadcast.New(opts)
+		return hub, pg.NewListener(listen, hub), nil
+	}
+	opts.Backlog = log
+	hub := broadcast.New(opts)
+	return hub, pg.NewLogListener(listen, log, hub), nil
+}
+
+// sourceOf names the source that a listener follows.
+func sourceOf(listener *pg.Listener) string {
+	if listener.Stats().Log != nil {
+		return sourceLog
+	}
+	return sourceListen
 }
 
 // openExecutions finds the execution table, which it makes first where the runner is

@@ -55,7 +55,7 @@ func acknowledge(list []wire.Filter) func(broadcast.Start) []wire.ServerMessage 
 func subscribe(tb testing.TB, s *broadcast.Subscriber, texts ...string) {
 	tb.Helper()
 	list := filters(tb, texts...)
-	if err := s.Subscribe(list, nil, acknowledge(list)); err != nil {
+	if err := s.Subscribe(tb.Context(), list, nil, acknowledge(list)); err != nil {
 		tb.Fatalf("subscribe to %q: %v", texts, err)
 	}
 }
@@ -64,7 +64,7 @@ func subscribe(tb testing.TB, s *broadcast.Subscriber, texts ...string) {
 func resume(tb testing.TB, s *broadcast.Subscriber, cursor string, texts ...string) {
 	tb.Helper()
 	list := filters(tb, texts...)
-	if err := s.Subscribe(list, &cursor, acknowledge(list)); err != nil {
+	if err := s.Subscribe(tb.Context(), list, &cursor, acknowledge(list)); err != nil {
 		tb.Fatalf("subscribe to %q from %q: %v", texts, cursor, err)
 	}
 }
@@ -85,7 +85,7 @@ func drainError(tb testing.TB, s *broadcast.Subscriber) ([]wire.ServerMessage, e
 	var frames []*wire.Frame
 	for {
 		var err error
-		if frames, err = s.Take(frames); err != nil {
+		if frames, err = s.Take(tb.Context(), frames); err != nil {
 			return messages(frames), err
 		}
 		select {

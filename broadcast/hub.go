@@ -10,6 +10,7 @@
 package broadcast
 
 import (
+	"context"
 	"crypto/rand"
 	"maps"
 	"strings"
@@ -21,26 +22,49 @@ import (
 // MaxFilters is how many filters a subscriber may have.
 const MaxFilters = 100
 
+// missedAtOnce is how many missed notifications are pushed like live ones; more are
+// left for the subscribers to read at their own pace.
+const missedAtOnce = 64
+
+// Backlog reads what the window no longer holds. A source without a log has none.
+type Backlog interface {
+	// Read returns notifications with offsets in (after, upTo], oldest first, and the
+	// offset up to which these are all: it bounds how many it returns at once. The
+	// error is a *wire.GapError when some of them may be gone.
+	Read(ctx context.Context, after, upTo uint64) (ns []wire.Notification, through uint64, err error)
+	// Head returns the latest offset that was given to a notification.
+	Head(ctx context.Context) (uint64, error)
+}
+
 // Options sizes a Hub.
 type Options struct {
 	// QueueSize is how many messages may wait for one subscriber.
 	QueueSize int
+	// QueueBytes is how large they may be together; 0: as large as they are. One
+	// message is accepted whatever its size.
+	QueueBytes int
 	// WindowSize is how many notifications are retained for replay.
 	WindowSize int
+	// Backlog may be nil.
+	Backlog Backlog
 }
 
 // Hub is where notifications are published and subscribers connect.
 type Hub struct {
-	queueSize int
-	epoch     string
+	queueSize  int
+	queueBytes int
+	backlog    Backlog
 
 	mu     sync.Mutex
 	mode   wire.Mode
+	epoch  string
 	offset uint64 // of the latest notification or gap
 	window window
-	// Nothing before lost can be resumed, for the reason lostReason.
-	lost       uint64
-	lostReason wire.GapReason
+	// A break is where something may have been lost: nothing before the last one can
+	// be resumed, for that reason.
+	breaks      uint64
+	breakOffset uint64
+	breakReason wire.GapReason
 
 	subscribers map[*Subscriber]struct{}
 	index       map[wire.Filter][]*Subscriber // the live ones only
@@ -54,6 +78,8 @@ type Hub struct {
 func New(opts Options) *Hub {
 	return &Hub{
 		queueSize:   opts.QueueSize,
+		queueBytes:  opts.QueueBytes,
+		backlog:     opts.Backlog,
 		epoch:       strings.ToLower(rand.Text()[:10]),
 		mode:        wire.ModeDegraded,
 		window:      newWindow(opts.WindowSize),
@@ -70,26 +96,42 @@ func (h *Hub) Publish(n wire.Notification) {
 	defer h.mu.Unlock()
 	h.offset++
 	n.Cursor = h.cursor(h.offset)
-	frame := wire.NewFrame(n)
-	h.window.add(h.offset, frame)
+	h.push(&n, h.retain(n))
+}
 
-	h.round++
-	h.keys = n.Filters(h.keys[:0])
-	var slow []*Subscriber
-	for _, key := range h.keys {
-		for _, s := range h.index[key] {
-			if s.round == h.round {
-				continue
-			}
-			s.round = h.round
-			if !s.push(frame) {
-				slow = append(slow, s)
+// PublishLogged does as Publish for notifications that have their offsets from a
+// log. An offset that is not beyond the latest was published before, and is not
+// again. Many at once were missed while the log could not be followed: they are
+// retained, and subscribers read them as they read a replay, so that an outage does
+// not fill their queues.
+func (h *Hub) PublishLogged(ns ...wire.Notification) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	before := h.offset
+	if len(ns) > missedAtOnce {
+		for s := range h.subscribers {
+			if s.live.Load() {
+				h.setBehind(s, before)
 			}
 		}
 	}
-	for _, s := range slow {
-		h.remove(s)
+	for _, n := range ns {
+		if n.Cursor.Offset <= h.offset {
+			continue
+		}
+		h.offset = n.Cursor.Offset
+		n.Cursor.Epoch = h.epoch
+		h.push(&n, h.retain(n))
 	}
+}
+
+// PublishUnlogged hands n, which no log holds, to the matching live subscribers, with
+// the latest cursor. It cannot be replayed.
+func (h *Hub) PublishUnlogged(n wire.Notification) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n.Cursor = h.cursor(h.offset)
+	h.push(&n, wire.NewFrame(n))
 }
 
 // Gap announces that notifications may have been lost here: to every subscriber
@@ -99,11 +141,25 @@ func (h *Hub) Gap(reason wire.GapReason) {
 	defer h.mu.Unlock()
 	// The gap takes an offset of its own, so that the cursor of the last notification
 	// before it is not mistaken for the position after it.
-	h.offset++
-	h.lost, h.lostReason = h.offset, reason
-	h.window.reset(h.offset)
-	frame := wire.NewFrame(wire.Gap{Reason: reason, Cursor: h.cursor(h.offset)})
+	h.breakOff(h.epoch, h.offset+1, reason)
+}
+
+// Restart does as Gap where another sequence begins: the cursors of this one mean
+// nothing in it. Before anybody has subscribed it only says where the log stands.
+func (h *Hub) Restart(epoch string, offset uint64, reason wire.GapReason) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.breakOff(epoch, offset, reason)
+}
+
+func (h *Hub) breakOff(epoch string, offset uint64, reason wire.GapReason) {
+	h.epoch, h.offset = epoch, offset
+	h.breaks++
+	h.breakOffset, h.breakReason = offset, reason
+	h.window.reset(offset)
+	frame := wire.NewFrame(wire.Gap{Reason: reason, Cursor: h.cursor(offset)})
 	for s := range h.subscribers {
+		s.ahead = 0
 		if s.live.Load() && len(s.filters) > 0 {
 			h.gaps[reason]++
 			h.pushOrRemove(s, frame)
@@ -143,13 +199,24 @@ func (h *Hub) Cursor() wire.Cursor {
 
 // Connect adds a subscriber without filters, which hears of nothing but the
 // source's health, and returns the health as it is now. The caller must Close it.
-func (h *Hub) Connect() (*Subscriber, wire.Mode) {
+func (h *Hub) Connect(opts ...ConnectOption) (*Subscriber, wire.Mode) {
 	s := &Subscriber{hub: h, wake: make(chan struct{}, 1), filters: make(map[wire.Filter]*place)}
+	for _, opt := range opts {
+		opt(s)
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.subscribers[s] = struct{}{}
 	return s, h.mode
 }
+
+// ConnectOption changes how a subscriber is served.
+type ConnectOption func(*Subscriber)
+
+// Latest has a subscriber that falls behind lose detail rather than its connection:
+// when its queue is full, only the last notification of each entity stays in it,
+// with the number of those that it stands for, and every one with a terminal status.
+func Latest() ConnectOption { return func(s *Subscriber) { s.latest = true } }
 
 // Stats is a snapshot of a Hub.
 type Stats struct {
@@ -158,9 +225,10 @@ type Stats struct {
 	Subscribers int                       `json:"subscribers"`
 	Filters     int                       `json:"filters"` // different ones in use
 	Retained    int                       `json:"retained"`
-	Queued      int                       `json:"queued"`      // in all queues
-	QueuedMost  int                       `json:"queued_most"` // in the fullest
-	Gaps        map[wire.GapReason]uint64 `json:"gaps"`        // announced to subscribers
+	Queued      int                       `json:"queued"`       // in all queues
+	QueuedMost  int                       `json:"queued_most"`  // in the fullest
+	QueuedBytes int                       `json:"queued_bytes"` // in all queues; frames are shared, so more than they take
+	Gaps        map[wire.GapReason]uint64 `json:"gaps"`         // announced to subscribers
 }
 
 // Stats returns a snapshot; it costs a look at every subscriber.
@@ -172,8 +240,9 @@ func (h *Hub) Stats() Stats {
 		Retained: h.window.len(), Gaps: maps.Clone(h.gaps),
 	}
 	for s := range h.subscribers {
-		n := s.queued()
+		n, bytes := s.queued()
 		stats.Queued += n
+		stats.QueuedBytes += bytes
 		stats.QueuedMost = max(stats.QueuedMost, n)
 	}
 	return stats
@@ -181,27 +250,52 @@ func (h *Hub) Stats() Stats {
 
 func (h *Hub) cursor(offset uint64) wire.Cursor { return wire.Cursor{Epoch: h.epoch, Offset: offset} }
 
-// resolve returns the offset that text names, or why nothing can be proved from there.
-func (h *Hub) resolve(text string) (uint64, wire.GapReason) {
+// retain encodes n and keeps it in the window.
+func (h *Hub) retain(n wire.Notification) *wire.Frame {
+	frame := wire.NewFrame(n)
+	h.window.add(n.Cursor.Offset, frame)
+	return frame
+}
+
+// push hands n's frame to the matching live subscribers.
+func (h *Hub) push(n *wire.Notification, frame *wire.Frame) {
+	h.round++
+	h.keys = n.Filters(h.keys[:0])
+	var slow []*Subscriber
+	for _, key := range h.keys {
+		for _, s := range h.index[key] {
+			if s.round == h.round || n.Cursor.Offset <= s.ahead {
+				continue
+			}
+			s.round = h.round
+			if !s.push(frame) {
+				slow = append(slow, s)
+			}
+		}
+	}
+	for _, s := range slow {
+		h.remove(s)
+	}
+}
+
+// resolve returns the offset that text names, or why nothing can be proved from
+// there. head is the log's, for cursors that another instance gave before this one
+// has heard of them.
+func (h *Hub) resolve(text string, head uint64) (uint64, wire.GapReason) {
 	c, ok := wire.ParseCursor(text)
 	switch {
 	case !ok:
 		return 0, wire.GapCursorInvalid
-	case c.Epoch != h.epoch || c.Offset > h.offset:
+	case c.Epoch != h.epoch || c.Offset > max(h.offset, head):
 		return 0, wire.GapCursorUnknown
+	case h.backlog != nil:
+		return c.Offset, "" // reading it tells
+	case c.Offset < h.breakOffset:
+		return 0, h.breakReason
+	case c.Offset < h.window.since:
+		return 0, wire.GapCursorExpired
 	}
-	return c.Offset, h.missing(c.Offset)
-}
-
-// missing returns why not everything after offset is retained; "" if it is.
-func (h *Hub) missing(offset uint64) wire.GapReason {
-	switch {
-	case offset < h.lost:
-		return h.lostReason
-	case offset < h.window.since:
-		return wire.GapCursorExpired
-	}
-	return ""
+	return c.Offset, ""
 }
 
 func (h *Hub) pushOrRemove(s *Subscriber, frames ...*wire.Frame) {
@@ -218,25 +312,44 @@ func (h *Hub) remove(s *Subscriber) {
 	}
 }
 
+// setLive puts s, which has read everything, into the index.
+func (h *Hub) setLive(s *Subscriber) {
+	s.live.Store(true)
+	for f := range s.filters {
+		h.add(s, f)
+	}
+}
+
+// setBehind takes s out of the index, to read what comes after offset by itself.
+func (h *Hub) setBehind(s *Subscriber, offset uint64) {
+	for f := range s.filters {
+		h.unindex(s, f)
+	}
+	s.live.Store(false)
+	s.offset, s.breaks = max(offset, s.ahead), h.breaks
+	s.signal()
+}
+
 // add puts a live subscriber into the index.
 func (h *Hub) add(s *Subscriber, f wire.Filter) {
 	s.filters[f].at = len(h.index[f])
 	h.index[f] = append(h.index[f], s)
 }
 
-// drop forgets f. The last member of the bucket takes the place of s.
+// drop forgets f.
 func (h *Hub) drop(s *Subscriber, f wire.Filter) {
-	at := s.filters[f].at
-	delete(s.filters, f)
-	if !s.live.Load() {
-		return
+	if s.live.Load() {
+		h.unindex(s, f)
 	}
-	bucket := h.index[f]
+	delete(s.filters, f)
+}
+
+// unindex takes s out of the bucket of f; the last member takes its place.
+func (h *Hub) unindex(s *Subscriber, f wire.Filter) {
+	bucket, at := h.index[f], s.filters[f].at
 	last := bucket[len(bucket)-1]
 	bucket[at], bucket[len(bucket)-1] = last, nil
-	if last != s {
-		last.filters[f].at = at
-	}
+	last.filters[f].at = at
 	if len(bucket) == 1 {
 		delete(h.index, f)
 		return

@@ -171,7 +171,7 @@ func TestHub_Publish_EncodedOnce(t *testing.T) {
 	resume(t, late, start, "all")
 	var frames []*wire.Frame
 	for _, s := range []*broadcast.Subscriber{a, b, late} {
-		got, err := s.Take(nil)
+		got, err := s.Take(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -242,7 +242,7 @@ func TestHub_QueueFull_ByOtherMessages(t *testing.T) {
 				t.Errorf("got %v, want %v", err, broadcast.ErrSlowConsumer)
 			}
 			list := filters(t, "user:2")
-			if err := s.Subscribe(list, nil, acknowledge(list)); !errors.Is(err, broadcast.ErrSlowConsumer) {
+			if err := s.Subscribe(t.Context(), list, nil, acknowledge(list)); !errors.Is(err, broadcast.ErrSlowConsumer) {
 				t.Errorf("subscribe: got %v, want %v", err, broadcast.ErrSlowConsumer)
 			}
 			stats := h.Stats()
@@ -382,7 +382,7 @@ func TestHub_Stats(t *testing.T) {
 	drain(t, a)
 	h.Publish(execution(7))
 	diff(t, "in use", broadcast.Stats{
-		Mode: wire.ModeLive, Cursor: h.Cursor(), Subscribers: 3, Filters: 3, Retained: 4, Queued: 8, QueuedMost: 7,
+		Mode: wire.ModeLive, Cursor: h.Cursor(), Subscribers: 3, Filters: 3, Retained: 4, Queued: 8, QueuedMost: 7, QueuedBytes: 8 * 204,
 		Gaps: map[wire.GapReason]uint64{},
 	}, h.Stats())
 

@@ -25,24 +25,29 @@ var (
 const replayChunk = 256
 
 // Subscriber is one connection's place in the hub. Its methods may be called from
-// several goroutines, Next from one at a time.
+// several goroutines, Next and Take from one at a time.
 //
-// A subscriber that resumes first reads the window at its own pace and becomes live
-// in the moment in which it has read all of it, under the hub's lock: replay meets
-// live delivery with neither hole nor duplicate, and costs no queue.
+// A subscriber that resumes first reads the backlog and the window at its own pace
+// and becomes live in the moment in which it has read all of it, under the hub's
+// lock: replay meets live delivery with neither hole nor duplicate, and costs no
+// queue.
 type Subscriber struct {
-	hub  *Hub
-	wake chan struct{} // holds a token while there may be something for Next
+	hub    *Hub
+	wake   chan struct{} // holds a token while there may be something for Take
+	latest bool          // see Latest
 
 	// Guarded by hub.mu.
 	filters map[wire.Filter]*place
 	started bool        // a filter was added once
 	live    atomic.Bool // in the index; written under hub.mu, read anywhere
 	offset  uint64      // while not live: replayed up to here
+	breaks  uint64      // while not live: the hub's, when it had read up to there
+	ahead   uint64      // what it has from another instance, up to here
 	round   uint64
 
 	mu    sync.Mutex
 	queue []*wire.Frame
+	bytes int // of the queue
 	err   error
 }
 
@@ -63,8 +68,9 @@ type Start struct {
 // front of everything that the filters bring; where the cursor cannot be honoured,
 // a gap follows them and delivery starts now. Both happen under the hub's lock, so
 // ack must be quick and must not call the hub.
-func (s *Subscriber) Subscribe(filters []wire.Filter, resume *string, ack func(Start) []wire.ServerMessage) error {
+func (s *Subscriber) Subscribe(ctx context.Context, filters []wire.Filter, resume *string, ack func(Start) []wire.ServerMessage) error {
 	h := s.hub
+	head := s.headFor(ctx, resume)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if err := s.closed(); err != nil {
@@ -85,7 +91,7 @@ func (s *Subscriber) Subscribe(filters []wire.Filter, resume *string, ack func(S
 
 	from, reason := h.offset, wire.GapReason("")
 	if resume != nil {
-		if from, reason = h.resolve(*resume); reason != "" {
+		if from, reason = h.resolve(*resume, head); reason != "" {
 			from = h.offset
 		}
 	}
@@ -103,8 +109,11 @@ func (s *Subscriber) Subscribe(filters []wire.Filter, resume *string, ack func(S
 		return err
 	}
 	if !s.started {
-		s.started, s.offset = true, from
-		s.live.Store(from == h.offset)
+		s.started, s.offset, s.breaks = true, from, h.breaks
+		if from > h.offset {
+			s.ahead = from
+		}
+		s.live.Store(from >= h.offset)
 	}
 	for _, f := range filters {
 		if s.filters[f] != nil {
@@ -117,6 +126,22 @@ func (s *Subscriber) Subscribe(filters []wire.Filter, resume *string, ack func(S
 	}
 	s.signal()
 	return nil
+}
+
+// headFor asks the log how far it goes, where a cursor is ahead of this instance.
+func (s *Subscriber) headFor(ctx context.Context, resume *string) uint64 {
+	h := s.hub
+	if resume == nil || h.backlog == nil {
+		return 0
+	}
+	if c, ok := wire.ParseCursor(*resume); !ok || c.Offset <= h.Cursor().Offset {
+		return 0
+	}
+	head, err := h.backlog.Head(ctx)
+	if err != nil {
+		return 0 // nothing is proved: the client will be told
+	}
+	return head
 }
 
 // Unsubscribe removes a filter, if it is there, and puts ack behind everything that
@@ -145,12 +170,13 @@ func (s *Subscriber) Ready() <-chan struct{} { return s.wake }
 
 // Take returns what there is to deliver now, appended to dst; when that is not all,
 // Ready receives again. It returns ErrSlowConsumer or ErrClosed when the subscriber
-// has ended.
-func (s *Subscriber) Take(dst []*wire.Frame) ([]*wire.Frame, error) {
+// has ended, and the backlog's error when that cannot be read: the client may come
+// back with its cursor.
+func (s *Subscriber) Take(ctx context.Context, dst []*wire.Frame) ([]*wire.Frame, error) {
 	if s.live.Load() {
 		return s.take(dst)
 	}
-	return s.catchUp(dst)
+	return s.catchUp(ctx, dst)
 }
 
 // Next waits until there is something to Take, and takes it. It returns the
@@ -159,7 +185,7 @@ func (s *Subscriber) Next(ctx context.Context, dst []*wire.Frame) ([]*wire.Frame
 	empty := len(dst)
 	for {
 		var err error
-		if dst, err = s.Take(dst); err != nil || len(dst) > empty {
+		if dst, err = s.Take(ctx, dst); err != nil || len(dst) > empty {
 			return dst, err
 		}
 		select {
@@ -175,7 +201,11 @@ func (s *Subscriber) Close() {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
 	s.hub.remove(s)
-	s.fail(ErrClosed)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.end(ErrClosed)
+	}
 }
 
 // take empties the queue into dst.
@@ -187,60 +217,8 @@ func (s *Subscriber) take(dst []*wire.Frame) ([]*wire.Frame, error) {
 	}
 	dst = append(dst, s.queue...)
 	clear(s.queue)
-	s.queue = s.queue[:0]
+	s.queue, s.bytes = s.queue[:0], 0
 	return dst, nil
-}
-
-// catchUp empties the queue into dst, which holds no notification before the
-// subscriber is live, then appends the next chunk of what it missed, and makes it
-// live when there is no more. Both happen under the hub's lock, so that a filter's
-// acknowledgement goes before what the filter brings.
-func (s *Subscriber) catchUp(dst []*wire.Frame) ([]*wire.Frame, error) {
-	h := s.hub
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	dst, err := s.take(dst)
-	if err != nil || s.live.Load() || !s.started {
-		return dst, err
-	}
-	if len(s.filters) == 0 { // unsubscribed meanwhile: there is nothing that it could miss
-		s.offset = h.offset
-	}
-	if reason := h.missing(s.offset); reason != "" { // lost or expired while it was reading
-		h.gaps[reason]++
-		dst = append(dst, wire.NewFrame(wire.Gap{Reason: reason, Cursor: h.cursor(h.offset)}))
-		s.offset = h.offset
-	}
-	read := 0
-	h.window.after(s.offset, func(e entry) bool {
-		s.offset = e.offset
-		if n, ok := e.frame.Message.(wire.Notification); ok && s.wants(&n) {
-			dst = append(dst, e.frame)
-		}
-		read++
-		return read < replayChunk
-	})
-	if read == replayChunk {
-		s.signal()
-		return dst, nil
-	}
-	s.offset = h.offset
-	s.live.Store(true)
-	for f := range s.filters {
-		h.add(s, f)
-	}
-	return dst, nil
-}
-
-// wants reports whether a filter that was there by then matches n.
-func (s *Subscriber) wants(n *wire.Notification) bool {
-	var keys [5]wire.Filter
-	for _, key := range n.Filters(keys[:0]) {
-		if p := s.filters[key]; p != nil && n.Cursor.Offset > p.from {
-			return true
-		}
-	}
-	return false
 }
 
 // push queues frames if there is room for one; false means that the queue was full
@@ -252,26 +230,29 @@ func (s *Subscriber) push(frames ...*wire.Frame) bool {
 	if s.err != nil {
 		return true // it has ended already
 	}
-	if len(s.queue) >= s.hub.queueSize {
+	if s.full() && s.latest {
+		s.queue, s.bytes = coalesce(s.queue)
+	}
+	if s.full() {
 		s.end(ErrSlowConsumer)
 		return false
 	}
 	s.queue = append(s.queue, frames...)
+	for _, frame := range frames {
+		s.bytes += len(frame.JSON())
+	}
 	s.signal()
 	return true
 }
 
-func (s *Subscriber) fail(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.err == nil {
-		s.end(err)
-	}
+// full is called with s.mu held.
+func (s *Subscriber) full() bool {
+	return len(s.queue) >= s.hub.queueSize || (s.hub.queueBytes > 0 && s.bytes >= s.hub.queueBytes)
 }
 
 // end is called with s.mu held.
 func (s *Subscriber) end(err error) {
-	s.err, s.queue = err, nil
+	s.err, s.queue, s.bytes = err, nil, 0
 	s.signal()
 }
 
@@ -281,13 +262,13 @@ func (s *Subscriber) closed() error {
 	return s.err
 }
 
-func (s *Subscriber) queued() int {
+func (s *Subscriber) queued() (messages, bytes int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.queue)
+	return len(s.queue), s.bytes
 }
 
-// signal leaves a token for Next.
+// signal leaves a token for Take.
 func (s *Subscriber) signal() {
 	select {
 	case s.wake <- struct{}{}:

@@ -1,12 +1,10 @@
 package broadcast_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"sync"
 	"testing"
-	"testing/synctest"
 
 	"attune/broadcast"
 	"attune/wire"
@@ -18,7 +16,7 @@ func TestSubscriber_Subscribe_AckFirst(t *testing.T) {
 	h.Publish(execution(1))
 	s := connect(t, h)
 	var got broadcast.Start
-	err := s.Subscribe(filters(t, "all"), nil, func(start broadcast.Start) []wire.ServerMessage {
+	err := s.Subscribe(t.Context(), filters(t, "all"), nil, func(start broadcast.Start) []wire.ServerMessage {
 		got = start
 		return []wire.ServerMessage{wire.Welcome{Mode: start.Mode}, wire.Subscribed{Filter: "all", Cursor: start.Cursor}}
 	})
@@ -92,7 +90,7 @@ func TestSubscriber_Subscribe_NotFirst(t *testing.T) {
 	subscribe(t, s, "entity:execution:1")
 	list := filters(t, "all")
 	for _, cursor := range []string{start, "nonsense", ""} {
-		err := s.Subscribe(list, &cursor, func(broadcast.Start) []wire.ServerMessage {
+		err := s.Subscribe(t.Context(), list, &cursor, func(broadcast.Start) []wire.ServerMessage {
 			t.Error("a refused subscription was acknowledged")
 			return nil
 		})
@@ -114,7 +112,7 @@ func TestSubscriber_Subscribe_NotFirstAfterUnsubscribe(t *testing.T) {
 	subscribe(t, s, "all")
 	s.Unsubscribe(filters(t, "all")[0], wire.Unsubscribed{Filter: "all"})
 	cursor, list := h.Cursor().String(), filters(t, "all")
-	if err := s.Subscribe(list, &cursor, acknowledge(list)); !errors.Is(err, broadcast.ErrNotFirst) {
+	if err := s.Subscribe(t.Context(), list, &cursor, acknowledge(list)); !errors.Is(err, broadcast.ErrNotFirst) {
 		t.Errorf("got %v, want %v", err, broadcast.ErrNotFirst)
 	}
 }
@@ -129,7 +127,7 @@ func TestSubscriber_Subscribe_TooManyFilters(t *testing.T) {
 	s := connect(t, h)
 	refuse := func(texts ...string) {
 		t.Helper()
-		err := s.Subscribe(filters(t, texts...), nil, func(broadcast.Start) []wire.ServerMessage {
+		err := s.Subscribe(t.Context(), filters(t, texts...), nil, func(broadcast.Start) []wire.ServerMessage {
 			t.Error("a refused subscription was acknowledged")
 			return nil
 		})
@@ -321,7 +319,7 @@ func TestSubscriber_Close(t *testing.T) {
 				}
 			}
 			list := filters(t, "all")
-			if err := s.Subscribe(list, nil, acknowledge(list)); !errors.Is(err, broadcast.ErrClosed) {
+			if err := s.Subscribe(t.Context(), list, nil, acknowledge(list)); !errors.Is(err, broadcast.ErrClosed) {
 				t.Errorf("subscribe: got %v, want %v", err, broadcast.ErrClosed)
 			}
 			s.Unsubscribe(list[0], wire.Unsubscribed{})
@@ -329,7 +327,7 @@ func TestSubscriber_Close(t *testing.T) {
 			h.Publish(execution(1))
 			h.Gap(wire.GapSourceOverflow)
 			h.SetMode(wire.ModeLive)
-			if got, err := s.Take(nil); !errors.Is(err, broadcast.ErrClosed) || len(got) > 0 {
+			if got, err := s.Take(t.Context(), nil); !errors.Is(err, broadcast.ErrClosed) || len(got) > 0 {
 				t.Errorf("take: got %v and %v, want %v", got, err, broadcast.ErrClosed)
 			}
 			stats := h.Stats()
@@ -345,7 +343,7 @@ func TestSubscriber_Close_AfterSlowConsumer(t *testing.T) {
 	subscribe(t, s, "all")
 	h.Publish(execution(1))
 	s.Close()
-	if _, err := s.Take(nil); !errors.Is(err, broadcast.ErrSlowConsumer) {
+	if _, err := s.Take(t.Context(), nil); !errors.Is(err, broadcast.ErrSlowConsumer) {
 		t.Errorf("got %v, want %v", err, broadcast.ErrSlowConsumer)
 	}
 }
@@ -380,7 +378,7 @@ func TestSubscriber_Close_Concurrently(t *testing.T) {
 					}
 				})
 				list := filters(t, "all", "entity:execution:1", "entity:execution:2")
-				_ = s.Subscribe(list, &last, acknowledge(list)) // may be slow already
+				_ = s.Subscribe(t.Context(), list, &last, acknowledge(list)) // may be slow already
 				last = h.Cursor().String()
 				if i%2 == 0 {
 					s.Unsubscribe(list[i%3], wire.Unsubscribed{})
@@ -396,134 +394,4 @@ func TestSubscriber_Close_Concurrently(t *testing.T) {
 	publisher.Wait()
 	stats := h.Stats()
 	diff(t, "left over", []int{0, 0, 0}, []int{stats.Subscribers, stats.Filters, stats.Queued})
-}
-
-// Next sleeps until there is something, and then brings all of it, appended.
-func TestSubscriber_Next_Waits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := broadcast.New(broadcast.Options{QueueSize: 10, WindowSize: 10})
-		s := connect(t, h)
-		subscribe(t, s, "entity:execution:1")
-		drain(t, s)
-		kept := wire.NewFrame(wire.Pong{})
-		var got []*wire.Frame
-		var err error
-		returned := false
-		var wg sync.WaitGroup
-		wg.Go(func() {
-			got, err = s.Next(t.Context(), []*wire.Frame{kept})
-			returned = true
-		})
-		synctest.Wait()
-		h.Publish(execution(2)) // not for it
-		synctest.Wait()
-		if returned {
-			t.Fatalf("next returned %v and %v with nothing to deliver", got, err)
-		}
-		h.Publish(execution(1))
-		wg.Wait()
-		if err != nil || len(got) != 2 || got[0] != kept {
-			t.Errorf("got %v and %v, want the notification behind what was there", got, err)
-		}
-	})
-}
-
-func TestSubscriber_Next_Wakes(t *testing.T) {
-	cause := errors.New("server going away")
-	for name, tc := range map[string]struct {
-		wake func(*broadcast.Hub, *broadcast.Subscriber, context.CancelCauseFunc)
-		err  error
-	}{
-		"Publish": {func(h *broadcast.Hub, _ *broadcast.Subscriber, _ context.CancelCauseFunc) { h.Publish(execution(1)) }, nil},
-		"Gap": {func(h *broadcast.Hub, _ *broadcast.Subscriber, _ context.CancelCauseFunc) {
-			h.Gap(wire.GapSourceOverflow)
-		}, nil},
-		"SetMode": {func(h *broadcast.Hub, _ *broadcast.Subscriber, _ context.CancelCauseFunc) { h.SetMode(wire.ModeLive) }, nil},
-		"Send":    {func(_ *broadcast.Hub, s *broadcast.Subscriber, _ context.CancelCauseFunc) { s.Send(wire.Pong{}) }, nil},
-		"Unsubscribe": {func(_ *broadcast.Hub, s *broadcast.Subscriber, _ context.CancelCauseFunc) {
-			s.Unsubscribe(wire.Filter{}, wire.Unsubscribed{})
-		}, nil},
-		"Close":   {func(_ *broadcast.Hub, s *broadcast.Subscriber, _ context.CancelCauseFunc) { s.Close() }, broadcast.ErrClosed},
-		"Context": {func(_ *broadcast.Hub, _ *broadcast.Subscriber, cancel context.CancelCauseFunc) { cancel(cause) }, cause},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				h := broadcast.New(broadcast.Options{QueueSize: 10, WindowSize: 10})
-				s := connect(t, h)
-				subscribe(t, s, "all")
-				drain(t, s)
-				ctx, cancel := context.WithCancelCause(t.Context())
-				defer cancel(nil)
-				var got []*wire.Frame
-				var err error
-				var wg sync.WaitGroup
-				wg.Go(func() { got, err = s.Next(ctx, nil) })
-				synctest.Wait()
-				tc.wake(h, s, cancel)
-				wg.Wait()
-				if !errors.Is(err, tc.err) || (err == nil) != (len(got) == 1) {
-					t.Errorf("got %v and %v, want one message or %v", got, err, tc.err)
-				}
-			})
-		})
-	}
-}
-
-// A hub without queues tells at once, also somebody who waits without a filter.
-func TestSubscriber_Next_WakesSlowConsumer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := broadcast.New(broadcast.Options{QueueSize: 0, WindowSize: 10})
-		s := connect(t, h)
-		var err error
-		var wg sync.WaitGroup
-		wg.Go(func() { _, err = s.Next(t.Context(), nil) })
-		synctest.Wait()
-		s.Send(wire.Pong{})
-		wg.Wait()
-		if !errors.Is(err, broadcast.ErrSlowConsumer) {
-			t.Errorf("got %v, want %v", err, broadcast.ErrSlowConsumer)
-		}
-	})
-}
-
-// A transport that waits on its own finds in Ready what Next would find: after
-// everything that brings something, a value, until all of it was taken.
-func TestSubscriber_Ready(t *testing.T) {
-	h := broadcast.New(broadcast.Options{QueueSize: 10, WindowSize: 1000})
-	start := h.Cursor().String()
-	for id := range int64(1000) {
-		h.Publish(execution(id))
-	}
-	s := connect(t, h)
-	resume(t, s, start, "entity:execution:999") // only the very last of what is replayed
-	var got []int64
-	for len(got) == 0 {
-		select {
-		case <-s.Ready():
-		default:
-			t.Fatal("not ready, and not all was taken")
-		}
-		frames, err := s.Take(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got = ids(messages(frames))
-	}
-	diff(t, "replayed", []int64{999}, got)
-	drain(t, s)
-	for name, wake := range map[string]func(){
-		"publish": func() { h.Publish(execution(999)) },
-		"send":    func() { s.Send(wire.Pong{}) },
-		"close":   s.Close,
-	} {
-		wake()
-		select {
-		case <-s.Ready():
-		default:
-			t.Errorf("not ready after %s", name)
-		}
-		if _, err := s.Take(nil); err != nil {
-			break // it was closed
-		}
-	}
 }

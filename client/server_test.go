@@ -295,7 +295,7 @@ func (s *server) subscribe(sub *broadcast.Subscriber, texts []string, cursor *st
 		}
 		filters = append(filters, f)
 	}
-	_ = sub.Subscribe(filters, cursor, func(at broadcast.Start) []wire.ServerMessage {
+	_ = sub.Subscribe(context.Background(), filters, cursor, func(at broadcast.Start) []wire.ServerMessage {
 		var acks []wire.ServerMessage
 		for _, f := range filters {
 			acks = append(acks, wire.Subscribed{Filter: f.String(), Cursor: at.Cursor})
@@ -333,7 +333,7 @@ func (s *server) serveEvents(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	fmt.Fprint(w, "retry: 1500\n\n")
-	_ = sub.Subscribe(filters, cursor, func(at broadcast.Start) []wire.ServerMessage {
+	_ = sub.Subscribe(context.Background(), filters, cursor, func(at broadcast.Start) []wire.ServerMessage {
 		return []wire.ServerMessage{wire.Welcome{Mode: at.Mode, Filters: r.URL.Query()["filter"], Cursor: &at.Cursor}}
 	})
 	ctx, cut := context.WithCancel(r.Context())

@@ -162,7 +162,7 @@ func (s *Server) awaitExecution(ctx context.Context, id int64, wait time.Duratio
 	// Subscribed before the first look: a change between the two is seen.
 	var cursor wire.Cursor
 	filter := wire.EntityFilter("execution", strconv.FormatInt(id, 10))
-	err := sub.Subscribe([]wire.Filter{filter}, nil, func(start broadcast.Start) []wire.ServerMessage {
+	err := sub.Subscribe(ctx, []wire.Filter{filter}, nil, func(start broadcast.Start) []wire.ServerMessage {
 		cursor = start.Cursor
 		return nil
 	})
@@ -178,7 +178,7 @@ func (s *Server) awaitExecution(ctx context.Context, id int64, wait time.Duratio
 		last := false
 		select {
 		case <-sub.Ready():
-			if frames, err = sub.Take(frames[:0]); err != nil {
+			if frames, err = sub.Take(ctx, frames[:0]); err != nil {
 				return reading{}, err
 			}
 			if len(frames) == 0 {

@@ -71,6 +71,7 @@ type sourceCollector struct {
 
 	notifications, skipped, gaps                         *prometheus.Desc
 	canary, live, reconnects                             *prometheus.Desc
+	logHead, logLag, logRetained, logLosses              *prometheus.Desc
 	subscribers, filters, queued, queuedMost, windowSize *prometheus.Desc
 }
 
@@ -86,6 +87,10 @@ func newSourceCollector(s *Server) *sourceCollector {
 		canary:        desc("attune_canary_seconds", "Latest round trip of the canary through PostgreSQL."),
 		live:          desc("attune_source_live", "1 while the canary passes."),
 		reconnects:    desc("attune_listener_reconnects_total", "How often the listen connection was made anew."),
+		logHead:       desc("attune_log_head", "Latest seq of the notification log."),
+		logLag:        desc("attune_log_lag", "Rows of the notification log that were not published yet when the last canary came back."),
+		logRetained:   desc("attune_log_retained", "How far back the notification log reaches, in seq."),
+		logLosses:     desc("attune_log_losses_total", "Notifications that writers could not log."),
 		subscribers:   desc("attune_subscribers", "Subscribers of the hub."),
 		filters:       desc("attune_filters", "Different filters in use."),
 		queued:        desc("attune_queue_messages", "Messages waiting in all queues."),
@@ -121,6 +126,12 @@ func (c *sourceCollector) Collect(ch chan<- prometheus.Metric) {
 	send(c.canary, prometheus.GaugeValue, source.CanarySeconds)
 	send(c.live, prometheus.GaugeValue, live)
 	send(c.reconnects, prometheus.CounterValue, float64(source.Reconnects))
+	if log := source.Log; log != nil {
+		send(c.logHead, prometheus.GaugeValue, float64(log.Head))
+		send(c.logLag, prometheus.GaugeValue, float64(log.Lag))
+		send(c.logRetained, prometheus.GaugeValue, float64(log.Head-min(log.Pruned, log.Head)))
+		send(c.logLosses, prometheus.CounterValue, float64(log.Losses))
+	}
 	send(c.subscribers, prometheus.GaugeValue, float64(hub.Subscribers))
 	send(c.filters, prometheus.GaugeValue, float64(hub.Filters))
 	send(c.queued, prometheus.GaugeValue, float64(hub.Queued))

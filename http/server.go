@@ -55,7 +55,7 @@ type Actions interface {
 
 // SourceStats is what the source tells of itself.
 type SourceStats struct {
-	// Source is "listen".
+	// Source is "listen" or "log".
 	Source string `json:"source"`
 	Live   bool   `json:"live"`
 	// Problem says why notifications do not arrive; "" while they do.
@@ -66,6 +66,22 @@ type SourceStats struct {
 	// Notifications counts by channel, Skipped by reason.
 	Notifications map[string]uint64 `json:"notifications"`
 	Skipped       map[string]uint64 `json:"skipped"`
+	// Log is nil for the source listen.
+	Log *LogStats `json:"log,omitempty"`
+}
+
+// LogStats is how the notification log is followed.
+type LogStats struct {
+	// Head is the latest seq, Pruned the latest that may be gone.
+	Head   uint64 `json:"head"`
+	Pruned uint64 `json:"pruned"`
+	// Lag is how many rows were not published yet when the last canary came back.
+	Lag uint64 `json:"lag"`
+	// Losses is how often a writer's notification could not be logged.
+	Losses uint64 `json:"losses"`
+	// Announced and Read count rows by how they came: announced, or read from the log.
+	Announced uint64 `json:"announced"`
+	Read      uint64 `json:"read"`
 }
 
 // Config is what a Server is made of.

@@ -57,7 +57,7 @@ func (s *Server) handleEvents(w http.ResponseWriter, r *http.Request) {
 
 	sub, _ := s.Hub.Connect()
 	defer sub.Close()
-	err = sub.Subscribe(filters, resume, func(start broadcast.Start) []wire.ServerMessage {
+	err = sub.Subscribe(r.Context(), filters, resume, func(start broadcast.Start) []wire.ServerMessage {
 		welcome := s.welcome(start.Mode)
 		welcome.Cursor = &start.Cursor
 		for _, f := range filters {
@@ -91,7 +91,7 @@ func (s *Server) streamEvents(ctx context.Context, stream *eventStream, sub *bro
 	var frames []*wire.Frame
 	for {
 		var err error
-		if frames, err = sub.Take(frames[:0]); err != nil {
+		if frames, err = sub.Take(ctx, frames[:0]); err != nil {
 			return err
 		}
 		for _, frame := range frames {

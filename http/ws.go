@@ -116,7 +116,7 @@ func (c *wsConn) run(ctx context.Context, mode wire.Mode, filters []wire.Filter,
 	var wg sync.WaitGroup
 	err := c.write(ctx, wire.NewFrame(c.server.welcome(mode)))
 	if err == nil && len(filters) > 0 {
-		err = c.subscribe(filters, resume) // before anything is read: it is the first
+		err = c.subscribe(ctx, filters, resume) // before anything is read: it is the first
 	}
 	if err == nil {
 		wg.Go(func() { ended <- c.read(ctx) })
@@ -141,7 +141,7 @@ func (c *wsConn) deliver(ctx context.Context, ended <-chan error) error {
 	var end error
 	for {
 		var err error
-		if frames, err = c.sub.Take(frames[:0]); err != nil {
+		if frames, err = c.sub.Take(ctx, frames[:0]); err != nil {
 			return err
 		}
 		for _, frame := range frames {
@@ -223,7 +223,7 @@ func (c *wsConn) read(ctx context.Context) error {
 		m, err := wire.DecodeClientMessage(b)
 		var refused *wire.Error
 		if err == nil {
-			err = c.handle(m)
+			err = c.handle(ctx, m)
 		}
 		switch {
 		case errors.As(err, &refused):
@@ -242,7 +242,7 @@ func (c *wsConn) read(ctx context.Context) error {
 }
 
 // handle does what a client asks for.
-func (c *wsConn) handle(m wire.ClientMessage) error {
+func (c *wsConn) handle(ctx context.Context, m wire.ClientMessage) error {
 	switch m := m.(type) {
 	case wire.Ping:
 		c.sub.Send(wire.Pong{})
@@ -251,7 +251,7 @@ func (c *wsConn) handle(m wire.ClientMessage) error {
 		if err != nil {
 			return err
 		}
-		return c.subscribe([]wire.Filter{f}, m.Cursor)
+		return c.subscribe(ctx, []wire.Filter{f}, m.Cursor)
 	case wire.Unsubscribe:
 		f, err := wire.ParseFilter(m.Filter)
 		if err != nil {
@@ -262,8 +262,8 @@ func (c *wsConn) handle(m wire.ClientMessage) error {
 	return nil
 }
 
-func (c *wsConn) subscribe(filters []wire.Filter, resume *string) error {
-	err := c.sub.Subscribe(filters, resume, func(start broadcast.Start) []wire.ServerMessage {
+func (c *wsConn) subscribe(ctx context.Context, filters []wire.Filter, resume *string) error {
+	err := c.sub.Subscribe(ctx, filters, resume, func(start broadcast.Start) []wire.ServerMessage {
 		acks := make([]wire.ServerMessage, len(filters))
 		for i, f := range filters {
 			acks[i] = wire.Subscribed{Filter: f.String(), Cursor: start.Cursor}

@@ -21,6 +21,7 @@ const patience = time.Second
 // a gap comes before live, at the latest with it.
 type health struct {
 	sink   Sink
+	gap    func() // tells the sink that something may be missing
 	logger *slog.Logger
 	live   chan struct{} // closed with the first proof
 
@@ -38,9 +39,9 @@ type health struct {
 	pid        uint32
 }
 
-func newHealth(sink Sink, logger *slog.Logger) *health {
+func newHealth(sink Sink, gap func(), logger *slog.Logger) *health {
 	return &health{
-		sink: sink, logger: logger, live: make(chan struct{}),
+		sink: sink, gap: gap, logger: logger, live: make(chan struct{}),
 		degraded: true, // as every sink starts
 		problem:  "starting: no canary has come back yet",
 	}
@@ -132,7 +133,7 @@ func (h *health) stopWaiting() {
 func (h *health) tellGap() {
 	if h.owed {
 		h.owed = false
-		h.sink.Gap(wire.GapListenerReconnected)
+		h.gap()
 	}
 }
 

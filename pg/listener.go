@@ -67,6 +67,7 @@ type Listener struct {
 	cfg      ListenerConfig
 	channels []string
 	canaries canaries
+	feed     feed
 	receiver *receiver
 	health   *health
 	backoff  backoff
@@ -90,10 +91,32 @@ type ListenerStats struct {
 	Notifications map[string]uint64 `json:"notifications"`
 	// Skipped counts what could not be decoded, by reason.
 	Skipped map[SkipReason]uint64 `json:"skipped"`
+	// Log is how the log is followed, nil for the source listen.
+	Log *LogStats `json:"log,omitempty"`
 }
 
-// NewListener returns a Listener for sink. It starts nothing: see Run.
+// NewListener returns a Listener for the source listen, where a notification is the
+// NOTIFY payload. It starts nothing: see Run.
 func NewListener(cfg ListenerConfig, sink Sink) *Listener {
+	l := newListener(cfg, sink, func() { sink.Gap(wire.GapListenerReconnected) })
+	l.receiver = newReceiver(sink.Publish, l.cfg.Logger)
+	l.feed = plainFeed{receiver: l.receiver}
+	return l
+}
+
+// NewLogListener returns a Listener for the source log: a notification is a row of
+// log. Nothing is missing after an outage, so no gap is told: the log is read. What
+// is not logged, plain NOTIFYs on the configured channels, reaches live subscribers
+// only.
+func NewLogListener(cfg ListenerConfig, log *Log, sink LogSink) *Listener {
+	l := newListener(cfg, sink, func() {})
+	l.receiver = newReceiver(sink.PublishUnlogged, l.cfg.Logger)
+	l.feed = &logFeed{log: log, sink: sink, receiver: l.receiver, logger: l.cfg.Logger}
+	return l
+}
+
+// newListener fills in the defaults; gap tells the sink that something may be missing.
+func newListener(cfg ListenerConfig, sink Sink, gap func()) *Listener {
 	if len(cfg.Channels) == 0 {
 		cfg.Channels = DefaultChannels()
 	}
@@ -108,7 +131,7 @@ func NewListener(cfg ListenerConfig, sink Sink) *Listener {
 	}
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // never fails
-	health := newHealth(sink, cfg.Logger)
+	health := newHealth(sink, gap, cfg.Logger)
 	return &Listener{
 		cfg:      cfg,
 		channels: unique(cfg.Channels),
@@ -116,8 +139,7 @@ func NewListener(cfg ListenerConfig, sink Sink) *Listener {
 			pool: cfg.Pool, channel: "attune_canary_" + hex.EncodeToString(id[:]),
 			interval: cfg.CanaryInterval, health: health,
 		},
-		receiver: newReceiver(sink, cfg.Logger),
-		health:   health,
+		health: health,
 	}
 }
 
@@ -157,6 +179,9 @@ func (l *Listener) Stats() ListenerStats {
 	stats := ListenerStats{Channels: slices.Clone(l.channels)}
 	l.health.report(&stats)
 	stats.Notifications, stats.Skipped = l.receiver.counts()
+	if f, ok := l.feed.(*logFeed); ok {
+		stats.Log = f.report()
+	}
 	return stats
 }
 
@@ -179,7 +204,7 @@ func (l *Listener) validate() (*pgx.ConnConfig, error) {
 // session connects, listens and delivers until ctx is done or the connection is lost
 // or found deaf; the error says why.
 func (l *Listener) session(ctx context.Context, config *pgx.ConnConfig) error {
-	s, err := listen(ctx, config, append(slices.Clone(l.channels), l.canaries.channel))
+	s, err := listen(ctx, config, unique(slices.Concat(l.channels, l.feed.channels(), []string{l.canaries.channel})))
 	if err != nil {
 		return err
 	}
@@ -188,6 +213,11 @@ func (l *Listener) session(ctx context.Context, config *pgx.ConnConfig) error {
 	l.cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "listening",
 		slog.Int("channels", len(l.channels)), slog.Uint64("backend_pid", uint64(s.pid())))
 
+	// LISTEN is active: what was committed before is in the log, what comes after is
+	// announced here.
+	if err := l.feed.opened(ctx); err != nil {
+		return err
+	}
 	ctx, end := context.WithCancelCause(ctx)
 	var prover sync.WaitGroup
 	prover.Go(func() {
@@ -198,18 +228,29 @@ func (l *Listener) session(ctx context.Context, config *pgx.ConnConfig) error {
 	defer prover.Wait()
 	defer end(nil)
 	return s.receive(ctx, l.cfg.HeartbeatInterval, func(n *pgconn.Notification, at time.Time) bool {
-		if n.Channel == l.canaries.channel {
-			if trip, ok := s.canary.received(n.Payload, at); ok {
-				l.backoff.reset()
-				l.health.proved(ctx, trip, at)
-			}
-			return false
+		counts, err := l.deliver(ctx, s, n, at)
+		if err != nil {
+			end(err)
 		}
-		l.receiver.receive(ctx, n, at)
-		return true
+		return counts
 	}, func() {
 		l.cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "listener heartbeat", slog.Duration("idle", l.cfg.HeartbeatInterval))
 	})
+}
+
+// deliver takes what the connection brought; counts is false for a canary.
+func (l *Listener) deliver(ctx context.Context, s *session, n *pgconn.Notification, at time.Time) (counts bool, err error) {
+	if n.Channel != l.canaries.channel {
+		return true, l.feed.receive(ctx, n, at)
+	}
+	if trip, ok := s.canary.received(n.Payload, at); ok {
+		if err := l.feed.proved(ctx); err != nil {
+			return false, err
+		}
+		l.backoff.reset()
+		l.health.proved(ctx, trip, at)
+	}
+	return false, nil
 }
 
 // startError says what to do where the source never became live.

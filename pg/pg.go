@@ -35,6 +35,8 @@ const (
 	stateNoDatabase        = "3D000"
 	stateTooManyConns      = "53300"
 	stateReadOnly          = "25006"
+	stateUndefinedTable    = "42P01"
+	stateNoSchema          = "3F000"
 	stateStartingUp        = "57P03"
 	stateProtocolViolation = "08P01" // pgbouncer's answer to nearly everything
 )

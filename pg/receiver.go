@@ -34,9 +34,9 @@ type skipLog struct {
 	count int
 }
 
-func newReceiver(sink Sink, logger *slog.Logger) *receiver {
+func newReceiver(publish func(wire.Notification), logger *slog.Logger) *receiver {
 	return &receiver{
-		publish:       sink.Publish,
+		publish:       publish,
 		logger:        logger,
 		skips:         make(map[SkipReason]*skipLog),
 		notifications: make(map[string]uint64),
@@ -51,10 +51,15 @@ func (r *receiver) receive(ctx context.Context, n *pgconn.Notification, at time.
 		r.skip(ctx, n.Channel, skip.Reason, at)
 		return
 	}
-	r.mu.Lock()
-	r.notifications[n.Channel]++
-	r.mu.Unlock()
+	r.published(n.Channel)
 	r.publish(notification)
+}
+
+// published counts a notification of that type.
+func (r *receiver) published(channel string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.notifications[channel]++
 }
 
 // skip counts a notification that could not be decoded and says so, but not for each

@@ -29,7 +29,7 @@ func TestListener_Run_TerminatedUnderTraffic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = subscriber.Subscribe([]wire.Filter{all}, nil, func(broadcast.Start) []wire.ServerMessage { return nil })
+	err = subscriber.Subscribe(t.Context(), []wire.Filter{all}, nil, func(broadcast.Start) []wire.ServerMessage { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,3 +47,9 @@ func (e *Error) Error() string {
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// GapError says that notifications may be missing, and why.
+type GapError struct{ Reason GapReason }
+
+// Error returns the reason.
+func (e *GapError) Error() string { return "notifications may be missing: " + string(e.Reason) }

@@ -32,6 +32,9 @@ type Notification struct {
 	Timestamp time.Time
 	// Cursor is the position right after this notification.
 	Cursor Cursor
+	// Coalesced is how many earlier notifications of the entity this one stands for,
+	// on a connection that asked for the latest only.
+	Coalesced int
 }
 
 func (Notification) serverMessage() string { return "notification" }
@@ -59,6 +62,10 @@ func (n Notification) MarshalJSON() ([]byte, error) {
 	b = n.Timestamp.UTC().AppendFormat(b, TimestampLayout)
 	b = append(b, `","cursor":`...)
 	b = appendString(b, n.Cursor.String())
+	if n.Coalesced > 0 {
+		b = append(b, `,"coalesced":`...)
+		b = strconv.AppendInt(b, int64(n.Coalesced), 10)
+	}
 	return append(b, '}'), nil
 }
 
@@ -72,8 +79,9 @@ func (n *Notification) UnmarshalJSON(b []byte) error {
 		Payload          json.RawMessage `json:"payload"`
 		Timestamp        time.Time       `json:"timestamp"`
 		Cursor           Cursor          `json:"cursor"`
+		Coalesced        int             `json:"coalesced"`
 	}
-	if err := json.Unmarshal(b, &v); err != nil { //nolint:musttag // a Cursor is its text
+	if err := json.Unmarshal(b, &v); err != nil {
 		return err
 	}
 	*n = Notification(v)

@@ -87,23 +87,23 @@ func Main(m *testing.M, options ...Option) int {
 
 // Database creates a database for t and returns its URL. It is dropped when t
 // ends, with the connections that are still open.
-func Database(t testing.TB) string {
-	t.Helper()
+func Database(tb testing.TB) string {
+	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	admin, n, err := shared.get(ctx)
 	if err != nil {
-		t.Fatalf("pgtest: %v", err)
+		tb.Fatalf("pgtest: %v", err)
 	}
 	name := fmt.Sprintf("test_%d", n)
 	if err := run(ctx, admin, "CREATE DATABASE "+name+" TEMPLATE "+templateName); err != nil {
-		t.Fatalf("pgtest: %v", err)
+		tb.Fatalf("pgtest: %v", err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		defer cancel()
 		if err := run(ctx, admin, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
-			t.Errorf("pgtest: %v", err)
+			tb.Errorf("pgtest: %v", err)
 		}
 	})
 	return inDatabase(admin, name)
@@ -112,29 +112,29 @@ func Database(t testing.TB) string {
 // Server starts a server for t alone, for tests that stop it or kill it. It is
 // stopped, and its data removed, when t ends. Start it again, on the same data,
 // with [local.Start] and the configuration returned.
-func Server(t testing.TB) (*local.Server, local.Config) {
-	t.Helper()
+func Server(tb testing.TB) (*local.Server, local.Config) {
+	tb.Helper()
 	cfg, err := config()
 	if err != nil {
-		t.Fatalf("pgtest: %v", err)
+		tb.Fatalf("pgtest: %v", err)
 	}
 	// Not Temporary: the data must outlive a stop.
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := os.RemoveAll(cfg.DataDir); err != nil {
-			t.Errorf("pgtest: %v", err)
+			tb.Errorf("pgtest: %v", err)
 		}
 	})
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	s, err := local.Start(ctx, cfg)
 	if err != nil {
-		t.Fatalf("pgtest: %v", err)
+		tb.Fatalf("pgtest: %v", err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		defer cancel()
 		if err := s.Stop(ctx); err != nil {
-			t.Errorf("pgtest: %v", err)
+			tb.Errorf("pgtest: %v", err)
 		}
 	})
 	return s, cfg

@@ -1,0 +1,212 @@
+package pg
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"attune/pg/live"
+	"attune/wire"
+)
+
+// LogSink is where the notifications of a log go; a broadcast.Hub is one.
+type LogSink interface {
+	Sink
+	// PublishLogged hands over notifications with the log's offsets, in order; those
+	// that it has already it must ignore.
+	PublishLogged(ns ...wire.Notification)
+	// PublishUnlogged hands over a notification that no log holds.
+	PublishUnlogged(n wire.Notification)
+	// Restart says that another sequence begins, whose latest offset is this.
+	Restart(epoch string, offset uint64, reason wire.GapReason)
+}
+
+// feed is what a source makes of what the listen connection brings. Its methods are
+// called from one goroutine.
+type feed interface {
+	// channels are those that the feed needs besides the configured ones.
+	channels() []string
+	// opened is called when LISTEN is active on a new connection, before anything
+	// that the connection brings.
+	opened(ctx context.Context) error
+	// receive takes a notification; proved is called when a canary has come back.
+	receive(ctx context.Context, n *pgconn.Notification, at time.Time) error
+	proved(ctx context.Context) error
+}
+
+// plainFeed is the source listen: a notification is the NOTIFY payload.
+type plainFeed struct{ receiver *receiver }
+
+func (plainFeed) channels() []string           { return nil }
+func (plainFeed) opened(context.Context) error { return nil } // health tells the gap
+func (plainFeed) proved(context.Context) error { return nil }
+
+func (f plainFeed) receive(ctx context.Context, n *pgconn.Notification, at time.Time) error {
+	f.receiver.receive(ctx, n, at)
+	return nil
+}
+
+// logFeed is the source log: a notification is a row, announced by NOTIFY.
+//
+// An announcement that carries the row is published as it comes; one that only names
+// it has the log read up to there. Whatever happened while nobody listened is read
+// from the log after LISTEN: a row committed between the two is seen twice, and
+// published once. A number that is missing is looked up, and with every canary the
+// log's head is compared with what was published: a row whose announcement went
+// astray is late, not lost.
+type logFeed struct {
+	log      *Log
+	sink     LogSink
+	receiver *receiver // of plain notifications
+	logger   *slog.Logger
+
+	mu    sync.Mutex
+	state LogState // as the sink knows it; its Head is the latest published
+	stats LogStats
+}
+
+// LogStats is how the log is followed.
+type LogStats struct {
+	// Head is the latest seq, Pruned the latest that may be gone.
+	Head   uint64 `json:"head"`
+	Pruned uint64 `json:"pruned"`
+	// Lag is how many rows were not published yet when the last canary came back.
+	Lag uint64 `json:"lag"`
+	// Losses is how often a writer's notification could not be logged.
+	Losses uint64 `json:"losses"`
+	// Announced and Read count rows by how they came: announced, or read from the
+	// log because of their size or an outage.
+	Announced uint64 `json:"announced"`
+	Read      uint64 `json:"read"`
+}
+
+func (f *logFeed) channels() []string { return []string{live.Channel} }
+
+func (f *logFeed) opened(ctx context.Context) error {
+	return f.follow(ctx)
+}
+
+func (f *logFeed) proved(ctx context.Context) error {
+	return f.follow(ctx)
+}
+
+func (f *logFeed) receive(ctx context.Context, n *pgconn.Notification, at time.Time) error {
+	if n.Channel != live.Channel {
+		f.receiver.receive(ctx, n, at)
+		return nil
+	}
+	a, err := live.ParseAnnouncement(n.Payload)
+	seq := uint64(a.Seq) //nolint:gosec // not negative
+	switch {
+	case a.Lost || a.Seq == 0: // or no announcement of ours at all: the log knows
+		return f.follow(ctx)
+	case err != nil || a.Notification == nil || seq > f.known().Head+1:
+		// Of the numbers in between, most belong to nobody: a transaction took them and
+		// was rolled back. The log knows.
+		return f.readUpTo(ctx, seq)
+	}
+	a.Notification.Timestamp = at
+	a.Notification.Cursor.Offset = seq
+	f.publish(*a.Notification)
+	f.count(func(s *LogStats) { s.Announced++ })
+	return nil
+}
+
+// follow compares where the log stands with what was published, and publishes the
+// difference. Where the log is another one, or has lost something, the sink is told.
+func (f *logFeed) follow(ctx context.Context) error {
+	now, err := f.log.State(ctx)
+	if err != nil {
+		return err
+	}
+	known := f.known()
+	switch {
+	case known.ID == "": // the first time
+		f.restart(now, now.Head, wire.GapListenerReconnected)
+	case now.ID != known.ID:
+		f.logger.LogAttrs(ctx, slog.LevelWarn, "the notification log was made anew")
+		f.restart(now, now.Head, wire.GapCursorUnknown)
+	case now.Losses != known.Losses:
+		f.logger.LogAttrs(ctx, slog.LevelWarn, "writers' notifications were lost; the database's log has the warnings",
+			slog.Uint64("losses", now.Losses-known.Losses))
+		f.restart(now, known.Head, wire.GapSourceOverflow)
+	}
+	f.count(func(s *LogStats) {
+		s.Head, s.Pruned, s.Losses = now.Head, now.Pruned, now.Losses
+		s.Lag = now.Head - min(now.Head, f.state.Head)
+	})
+	return f.readUpTo(ctx, now.Head)
+}
+
+// readUpTo publishes what the log holds up to seq and was not published.
+func (f *logFeed) readUpTo(ctx context.Context, seq uint64) error {
+	for {
+		known := f.known()
+		if known.Head >= seq {
+			return nil
+		}
+		ns, through, err := f.log.Read(ctx, known.Head, seq)
+		if gone, ok := errors.AsType[*wire.GapError](err); ok {
+			f.logger.LogAttrs(ctx, slog.LevelWarn, "the log was pruned beyond what was published")
+			f.restart(known, seq, gone.Reason)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		f.publish(ns...)
+		f.advance(through)
+		f.count(func(s *LogStats) { s.Read += uint64(len(ns)) })
+	}
+}
+
+func (f *logFeed) publish(ns ...wire.Notification) {
+	if len(ns) == 0 {
+		return
+	}
+	f.sink.PublishLogged(ns...)
+	for _, n := range ns {
+		f.receiver.published(n.NotificationType)
+	}
+	f.advance(ns[len(ns)-1].Cursor.Offset)
+}
+
+// restart tells the sink that the sequence begins anew after offset.
+func (f *logFeed) restart(state LogState, offset uint64, reason wire.GapReason) {
+	state.Head = offset
+	f.mu.Lock()
+	f.state = state
+	f.mu.Unlock()
+	f.sink.Restart(state.Epoch(), offset, reason)
+}
+
+func (f *logFeed) advance(seq uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.state.Head = max(f.state.Head, seq)
+}
+
+func (f *logFeed) known() LogState {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.state
+}
+
+func (f *logFeed) count(add func(*LogStats)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	add(&f.stats)
+}
+
+// report returns how the log is followed.
+func (f *logFeed) report() *LogStats {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	stats := f.stats
+	stats.Head = max(stats.Head, f.state.Head)
+	return &stats
+}
