@@ -1,12 +1,14 @@
 package http
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/coder/websocket"
 	"github.com/go-chi/chi/v5"
@@ -78,10 +80,16 @@ func (s *Server) problemStatus(w http.ResponseWriter, r *http.Request, status in
 	if err != nil {
 		panic(err) // a struct of strings always encodes
 	}
-	w.Header().Set("Content-Type", "application/problem+json")
 	w.Header().Set("Cache-Control", "no-store")
+	writeBody(w, status, "application/problem+json", body)
+}
+
+// writeBody writes a whole answer, with the time for that starting now.
+func writeBody(w http.ResponseWriter, status int, contentType string, body []byte) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(timeoutOf(len(body)))) // fails where the write will
+	w.Header().Set("Content-Type", contentType)
 	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n')) // a client that went away needs no answer
+	_, _ = w.Write(append(bytes.Clone(body), '\n')) // a client that went away needs no answer
 }
 
 // notFound answers for a path that there is not.

@@ -310,12 +310,10 @@ func (s *Server) answer(w http.ResponseWriter, _ *http.Request, status int, curs
 }
 
 func writeJSON(w http.ResponseWriter, status int, body []byte) {
-	w.Header().Set("Content-Type", "application/json")
 	if w.Header().Get("Cache-Control") == "" {
 		w.Header().Set("Cache-Control", "no-cache")
 	}
-	w.WriteHeader(status)
-	_, _ = w.Write(append(bytes.Clone(body), '\n')) // a client that went away needs no answer
+	writeBody(w, status, "application/json", body)
 }
 
 // encode encodes v, leaving the characters of its raw JSON as they are.

@@ -33,6 +33,7 @@ type server struct {
 	addr string // host:port
 	url  string
 	http *http.Client
+	dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// stop cancels Run, waits for it and returns what it returned; once.
 	stop func() error
 }
@@ -70,9 +71,15 @@ func serve(t testing.TB, ln net.Listener, changes ...func(*setup)) *server {
 		cfg.Hub = broadcast.New(cfg.Options)
 		cfg.Hub.SetMode(wire.ModeLive)
 	}
-	s := &server{t: t, hub: cfg.Hub, addr: ln.Addr().String(), url: "http://" + ln.Addr().String()}
+	s := &server{
+		t: t, hub: cfg.Hub, addr: ln.Addr().String(), url: "http://" + ln.Addr().String(),
+		dial: new(net.Dialer).DialContext,
+	}
+	if m, ok := ln.(*memory); ok {
+		s.dial = m.dial
+	}
 	s.http = &http.Client{
-		Transport:     &http.Transport{MaxIdleConnsPerHost: 200},
+		Transport:     &http.Transport{MaxIdleConnsPerHost: 200, DialContext: s.dial},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -221,13 +228,11 @@ func equal[T any](t testing.TB, what string, got, want T) {
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.After(patience)
-	ticker := time.NewTicker(2 * time.Millisecond)
-	defer ticker.Stop()
-	for !ok() {
+	for wait := time.Millisecond; !ok(); wait = min(wait*3/2, 50*time.Millisecond) {
 		select {
 		case <-deadline:
 			t.Fatalf("not within %s: %s", patience, what)
-		case <-ticker.C:
+		case <-time.After(wait):
 		}
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
-	"github.com/go-chi/chi/v5/middleware"
 
 	"attune/wire"
 )
@@ -23,14 +22,14 @@ func (s *Server) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		started := time.Now()
-		ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
-		next.ServeHTTP(ww, r)
+		rec := &statusRecorder{ResponseWriter: w, status: http.StatusOK}
+		next.ServeHTTP(rec, r)
 		took, route := time.Since(started), routeOf(r)
 		if route != "/ws" && route != "/events" {
-			s.metrics.requests.WithLabelValues(route, methodLabel(r.Method), statusClass(ww.Status())).Observe(took.Seconds())
+			s.metrics.requests.WithLabelValues(route, methodLabel(r.Method), statusClass(rec.status)).Observe(took.Seconds())
 		}
 		s.Logger.DebugContext(r.Context(), "request", slog.String("method", r.Method), slog.String("route", route),
-			slog.Int("status", ww.Status()), slog.Duration("took", took))
+			slog.Int("status", rec.status), slog.Duration("took", took))
 	})
 }
 
@@ -104,9 +103,20 @@ func methodLabel(method string) string {
 	return "other"
 }
 
-func statusClass(status int) string {
-	if status == 0 {
-		status = http.StatusOK
-	}
-	return fmt.Sprintf("%dxx", status/100)
+func statusClass(status int) string { return fmt.Sprintf("%dxx", status/100) }
+
+// statusRecorder remembers what was answered. For a ResponseController it is not
+// there: a failed flush is seen, which a wrapper with a Flush of its own would hide.
+type statusRecorder struct {
+	http.ResponseWriter
+	status int
 }
+
+// WriteHeader implements http.ResponseWriter.
+func (r *statusRecorder) WriteHeader(status int) {
+	r.status = status
+	r.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for http.ResponseController.
+func (r *statusRecorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }

@@ -40,6 +40,10 @@ const (
 	queryTimeout = 10 * time.Second
 )
 
+// timeoutOf bounds writing n bytes to a client: the more they are, the longer it may
+// take.
+func timeoutOf(n int) time.Duration { return writeTimeout * time.Duration(1+n/writeChunk) }
+
 // Executions reads executions. Get's error is a *wire.Error with CodeNotFound when
 // there is none.
 type Executions interface {
@@ -211,12 +215,13 @@ func (s *Server) RunMetrics(ctx context.Context, ln net.Listener) error {
 
 func (s *Server) httpServer(h http.Handler) *http.Server {
 	return &http.Server{
-		Handler: h,
-		// No WriteTimeout: it would end streams. They set a deadline for each write.
+		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    32 << 10,
-		ErrorLog:          slog.NewLogLogger(s.Logger.Handler(), slog.LevelDebug),
+		// For pages and metrics. Whoever else writes sets deadlines of his own.
+		WriteTimeout:   30 * time.Second,
+		IdleTimeout:    2 * time.Minute,
+		MaxHeaderBytes: 32 << 10,
+		ErrorLog:       slog.NewLogLogger(s.Logger.Handler(), slog.LevelDebug),
 	}
 }
 

@@ -22,8 +22,8 @@ type socket struct {
 	resp *http.Response
 }
 
-// dial opens a WebSocket that is cut when the test ends. Headers come in pairs.
-func (s *server) dial(path string, headers ...string) *socket {
+// socket opens a WebSocket that is cut when the test ends. Headers come in pairs.
+func (s *server) socket(path string, headers ...string) *socket {
 	s.t.Helper()
 	opts := &websocket.DialOptions{HTTPClient: s.http, HTTPHeader: http.Header{}}
 	for i := 0; i < len(headers); i += 2 {
@@ -44,10 +44,10 @@ func (s *server) dial(path string, headers ...string) *socket {
 	return &socket{t: s.t, conn: conn, resp: resp}
 }
 
-// welcomed is dial, past the welcome.
+// welcomed is socket, past the welcome.
 func (s *server) welcomed(path string) *socket {
 	s.t.Helper()
-	c := s.dial(path)
+	c := s.socket(path)
 	equal(s.t, "first frame", c.next()["type"], any("welcome"))
 	return c
 }
@@ -173,7 +173,7 @@ type raw struct {
 // raw connects and sends text.
 func (s *server) raw(text string) *raw {
 	s.t.Helper()
-	conn, err := new(net.Dialer).DialContext(s.t.Context(), "tcp", s.addr)
+	conn, err := s.dial(s.t.Context(), "tcp", s.addr)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -185,7 +185,7 @@ func newRaw(t testing.TB, conn net.Conn, text string) *raw {
 	t.Helper()
 	t.Cleanup(func() { _ = conn.Close() })
 	c := &raw{t: t, conn: conn, r: bufio.NewReader(conn)}
-	_ = conn.SetDeadline(time.Now().Add(5 * time.Minute)) // shorter than a test may hang
+	_ = conn.SetDeadline(time.Now().Add(time.Minute)) // shorter than a test may hang
 	c.write([]byte(text))
 	return c
 }
@@ -335,4 +335,12 @@ func (c *raw) answer() answer {
 		c.t.Fatal(err)
 	}
 	return answer{t: c.t, status: resp.StatusCode, header: resp.Header, body: string(b)}
+}
+
+// patient is rawSocket for a bubble, where hours pass at once.
+func (s *server) patient(path string) *raw {
+	s.t.Helper()
+	c := s.rawSocket(path)
+	_ = c.conn.SetDeadline(time.Now().Add(24 * time.Hour))
+	return c
 }

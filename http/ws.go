@@ -167,9 +167,7 @@ func (c *wsConn) deliver(ctx context.Context, ended <-chan error) error {
 
 func (c *wsConn) write(ctx context.Context, frame *wire.Frame) error {
 	b := frame.JSON()
-	// The bigger the frame, the longer it may take, as on event streams.
-	timeout := writeTimeout * time.Duration(1+len(b)/writeChunk)
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errWriteTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, timeoutOf(len(b)), errWriteTimeout)
 	defer cancel()
 	if err := c.conn.Write(ctx, websocket.MessageText, b); err != nil {
 		if cause := context.Cause(ctx); cause != nil {

@@ -15,12 +15,12 @@ func TestWebSocket_Welcome(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	for n := range 2 {
-		s.dial("/ws").want(map[string]any{
+		s.socket("/ws").want(map[string]any{
 			"type": "welcome", "client_id": fmt.Sprintf("client_%d", n+1), "message": "Connected to Attune Notifier", "mode": "live",
 		})
 	}
 	s.hub.SetMode(wire.ModeDegraded)
-	equal(t, "mode", s.dial("/ws").next()["mode"], any("degraded"))
+	equal(t, "mode", s.socket("/ws").next()["mode"], any("degraded"))
 }
 
 func TestWebSocket_Subprotocol(t *testing.T) {
@@ -29,7 +29,7 @@ func TestWebSocket_Subprotocol(t *testing.T) {
 	for offered, want := range map[string]string{
 		"": "", "attune.v1": "attune.v1", "other": "", "attune.v1, attune.jwt.e30": "attune.v1", "other, attune.v1": "attune.v1",
 	} {
-		c := s.dial("/ws", "Sec-WebSocket-Protocol", offered)
+		c := s.socket("/ws", "Sec-WebSocket-Protocol", offered)
 		equal(t, fmt.Sprintf("subprotocol of %q", offered), c.resp.Header.Get("Sec-WebSocket-Protocol"), want)
 	}
 }
