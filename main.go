@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/spf13/cobra"
+
 	"attune/cli"
 	"attune/pg/local"
 )
@@ -37,13 +39,13 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 		variables[name] = value
 	}
 	return cli.Run(ctx, cli.Options{
-		Args:    args,
-		Getenv:  func(name string) string { return variables[name] },
-		Stdin:   stdin,
-		Stdout:  stdout,
-		Stderr:  stderr,
-		Version: version(),
-		Serve:   serveCommand(variables),
+		Args:     args,
+		Getenv:   func(name string) string { return variables[name] },
+		Stdin:    stdin,
+		Stdout:   stdout,
+		Stderr:   stderr,
+		Version:  version(),
+		Commands: []*cobra.Command{serveCommand(variables)},
 	})
 }
 

@@ -25,8 +25,9 @@ type Options struct {
 	Stderr io.Writer
 	// Version is what `attune version` prints.
 	Version string
-	// Serve is the server's command; nil leaves it out.
-	Serve *cobra.Command
+	// Commands are those that are no clients of a server, such as the server itself.
+	// What they have told the user already they end with a *SaidError.
+	Commands []*cobra.Command
 }
 
 // Run runs the command line and returns the exit code. When ctx is cancelled, as by
@@ -82,9 +83,7 @@ Profiles are kept in $XDG_CONFIG_HOME/attune/config.yaml (~/.config/attune/confi
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.profile, "profile", "", "profile that names the server (ATTUNE_PROFILE)")
 	flags.StringVar(&a.url, "url", "", "URL of the server (ATTUNE_URL)")
-	if a.Serve != nil {
-		root.AddCommand(a.Serve)
-	}
+	root.AddCommand(a.Commands...)
 	root.AddCommand(a.action(), a.execution(), a.events(), a.health(), a.version())
 	return root
 }

@@ -216,7 +216,7 @@ func TestRun_Serve(t *testing.T) {
 	}}
 	code := cli.Run(t.Context(), cli.Options{
 		Args: []string{"serve"}, Getenv: func(string) string { return "" }, Stdin: strings.NewReader(""),
-		Stdout: io.Discard, Stderr: io.Discard, Serve: serve,
+		Stdout: io.Discard, Stderr: io.Discard, Commands: []*cobra.Command{serve},
 	})
 	if code != 0 || !served {
 		t.Errorf("code %d, served %v", code, served)

@@ -83,7 +83,7 @@ func (a *app) follow(ctx context.Context, filters []string, opts client.StreamOp
 		if last != "" {
 			p.always("To go on from here: attune events%s --cursor %s%s", flagged(" --filter ", filters), last, a.globals())
 		}
-		return &saidError{ExitDetached}
+		return &SaidError{ExitDetached}
 	}
 	return err
 }

@@ -67,8 +67,8 @@ func (a *app) waitForAll(ctx context.Context, ids []int64, timeout time.Duration
 			if err == nil {
 				continue
 			}
-			if _, said := errors.AsType[*saidError](err); !said {
-				err = &saidError{a.report(ctx, err)}
+			if _, said := errors.AsType[*SaidError](err); !said {
+				err = &SaidError{a.report(ctx, err)}
 			}
 			if first == nil {
 				first = err

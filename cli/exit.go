@@ -45,10 +45,11 @@ func (e *usageError) Unwrap() error { return e.err }
 // usagef returns a usageError.
 func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
 
-// saidError is an exit code whose reason the user has been told.
-type saidError struct{ code int }
+// SaidError is an exit code whose reason the user has been told.
+type SaidError struct{ Code int }
 
-func (e *saidError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
+// Error returns the code.
+func (e *SaidError) Error() string { return fmt.Sprintf("exit code %d", e.Code) }
 
 // outcomeCode returns the exit code of an execution that has ended.
 func outcomeCode(s wire.Status) int {
@@ -68,8 +69,8 @@ func outcomeCode(s wire.Status) int {
 
 // errorCode returns the exit code of what kept a command from its work.
 func errorCode(ctx context.Context, err error) int {
-	if said, ok := errors.AsType[*saidError](err); ok {
-		return said.code
+	if said, ok := errors.AsType[*SaidError](err); ok {
+		return said.Code
 	}
 	if _, ok := errors.AsType[*usageError](err); ok {
 		return ExitUsage
@@ -113,7 +114,7 @@ func (a *app) report(ctx context.Context, err error) int {
 		return ExitCompleted
 	}
 	code := errorCode(ctx, err)
-	if _, said := errors.AsType[*saidError](err); said {
+	if _, said := errors.AsType[*SaidError](err); said {
 		return code
 	}
 	if a.wantsJSON() {

@@ -43,7 +43,7 @@ func (a *app) conclude(ctx context.Context, e wire.Execution, err error) error {
 			return err
 		}
 		if code := outcomeCode(e.Status); code != ExitCompleted {
-			return &saidError{code}
+			return &SaidError{code}
 		}
 		return nil
 	}
@@ -57,7 +57,7 @@ func (a *app) conclude(ctx context.Context, e wire.Execution, err error) error {
 				return err
 			}
 		}
-		return &saidError{errorCode(ctx, err)}
+		return &SaidError{errorCode(ctx, err)}
 	}
 	return err
 }
