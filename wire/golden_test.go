@@ -46,6 +46,15 @@ func serverGoldens(t *testing.T) []golden[wire.ServerMessage] {
 			Timestamp: time.Date(2027, 1, 1, 0, 0, 0, 0, time.FixedZone("", 3600)),
 			Cursor:    wire.Cursor{Epoch: "L-1_x", Offset: 1<<64 - 1},
 		}, true},
+		{"notification.coalesced", wire.Notification{
+			NotificationType: "execution_status_changed",
+			EntityType:       "execution",
+			EntityID:         wire.IntID(42),
+			Payload:          json.RawMessage(`{"id":42,"status":"running"}`),
+			Timestamp:        time.Date(2026, 3, 3, 19, 42, 41, 123456000, time.UTC),
+			Cursor:           cursor,
+			Coalesced:        3,
+		}, true},
 		{"welcome.websocket", wire.Welcome{ClientID: "client_2", Message: "Connected to Attune Notifier", Mode: wire.ModeLive}, false},
 		{"welcome.events", wire.Welcome{
 			Mode: wire.ModeDegraded, Filters: []string{"all", "entity:execution:42"}, Cursor: &cursor,

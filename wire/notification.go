@@ -81,7 +81,7 @@ func (n *Notification) UnmarshalJSON(b []byte) error {
 		Cursor           Cursor          `json:"cursor"`
 		Coalesced        int             `json:"coalesced"`
 	}
-	if err := json.Unmarshal(b, &v); err != nil {
+	if err := json.Unmarshal(b, &v); err != nil { //nolint:musttag // a Cursor is its text
 		return err
 	}
 	*n = Notification(v)
