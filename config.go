@@ -31,6 +31,9 @@ type Config struct {
 	CanaryInterval time.Duration `env:"ATTUNE_CANARY_INTERVAL" envDefault:"5s" desc:"how often delivery is proved; a deaf connection is found within two intervals"`
 	QueueBytes     int           `env:"ATTUNE_QUEUE_BYTES" envDefault:"16777216" desc:"bytes that may wait for one subscriber"`
 	QueueSize      int           `env:"ATTUNE_QUEUE_SIZE" envDefault:"1024" desc:"messages that may wait for one subscriber; one more and it is a slow consumer"`
+	MaxConnections int           `env:"ATTUNE_MAX_CONNECTIONS" envDefault:"20000" desc:"streams and long polls that may be open at once; 0: no limit"`
+	MaxPerAddress  int           `env:"ATTUNE_MAX_CONNECTIONS_PER_ADDRESS" envDefault:"0" desc:"those of one client address; 0: no limit, as behind a proxy all come from one"`
+	MaxFilters     int           `env:"ATTUNE_MAX_FILTERS" envDefault:"1000000" desc:"filters of all connections together; 0: no limit"`
 	WindowSize     int           `env:"ATTUNE_WINDOW_SIZE" envDefault:"10000" desc:"notifications retained for replay"`
 	Drain          time.Duration `env:"ATTUNE_DRAIN" envDefault:"5s" desc:"how long a shutdown waits for goodbyes and running actions"`
 	Runner         runnerMode    `env:"ATTUNE_RUNNER" envDefault:"auto" desc:"run actions here: true, false, or auto (only with our own PostgreSQL); with true, tables that are missing are created"`
@@ -153,6 +156,9 @@ func (c Config) validate(parsed []error) (mistakes []error) {
 	check(slices.Contains([]string{sourceAuto, sourceListen, sourceLog}, c.Source), "ATTUNE_SOURCE", "%q: want auto, listen or log", c.Source)
 	check(c.QueueBytes >= 1024, "ATTUNE_QUEUE_BYTES", "%d: want 1024 or more", c.QueueBytes)
 	check(c.QueueSize >= 1 && c.QueueSize <= 1_000_000, "ATTUNE_QUEUE_SIZE", "%d: want 1 to 1000000", c.QueueSize)
+	check(c.MaxConnections >= 0, "ATTUNE_MAX_CONNECTIONS", "%d: want 0 or more", c.MaxConnections)
+	check(c.MaxPerAddress >= 0, "ATTUNE_MAX_CONNECTIONS_PER_ADDRESS", "%d: want 0 or more", c.MaxPerAddress)
+	check(c.MaxFilters >= 0, "ATTUNE_MAX_FILTERS", "%d: want 0 or more", c.MaxFilters)
 	check(c.WindowSize >= 0 && c.WindowSize <= 10_000_000, "ATTUNE_WINDOW_SIZE", "%d: want 0 to 10000000", c.WindowSize)
 	check(c.Drain >= 0 && c.Drain <= 10*time.Minute, "ATTUNE_DRAIN", "%s: want 0s to 10m", c.Drain)
 	_, err = strconv.ParseBool(string(c.Runner))

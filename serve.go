@@ -172,6 +172,7 @@ func serveDatabase(ctx context.Context, cfg Config, gone <-chan struct{}, listen
 func serverConfig(cfg Config, hub *broadcast.Hub, listener *pg.Listener, executions *pg.Executions, actions *runner.Runner, logger *slog.Logger) attunehttp.Config {
 	server := attunehttp.Config{
 		Hub: hub, Page: web.Files(), Drain: cfg.Drain, AllowedOrigins: cfg.AllowedOrigins,
+		MaxConnections: cfg.MaxConnections, MaxPerAddress: cfg.MaxPerAddress,
 		MetricsElsewhere: cfg.MetricsAddr != "", Version: version(),
 		Logger: logger.With(slog.String("component", "http")),
 		Source: func() attunehttp.SourceStats {
@@ -199,7 +200,7 @@ func serverConfig(cfg Config, hub *broadcast.Hub, listener *pg.Listener, executi
 // openSource finds the source that ATTUNE_SOURCE asks for, and returns the hub that
 // it feeds.
 func openSource(ctx context.Context, cfg Config, pool *pgxpool.Pool, logger *slog.Logger) (*broadcast.Hub, *pg.Listener, error) {
-	opts := broadcast.Options{QueueSize: cfg.QueueSize, QueueBytes: cfg.QueueBytes, WindowSize: cfg.WindowSize}
+	opts := broadcast.Options{QueueSize: cfg.QueueSize, QueueBytes: cfg.QueueBytes, MaxFilters: cfg.MaxFilters, WindowSize: cfg.WindowSize}
 	listen := pg.ListenerConfig{
 		URL: cfg.ListenURL, Pool: pool, Channels: cfg.Channels, CanaryInterval: cfg.CanaryInterval,
 		Logger: logger.With(slog.String("component", "pg")),

@@ -43,6 +43,8 @@ type Options struct {
 	// QueueBytes is how large they may be together; 0: as large as they are. One
 	// message is accepted whatever its size.
 	QueueBytes int
+	// MaxFilters is how many filters all subscribers may have together; 0: no bound.
+	MaxFilters int
 	// WindowSize is how many notifications are retained for replay.
 	WindowSize int
 	// Backlog may be nil.
@@ -53,6 +55,7 @@ type Options struct {
 type Hub struct {
 	queueSize  int
 	queueBytes int
+	maxFilters int
 	backlog    Backlog
 
 	mu     sync.Mutex
@@ -67,6 +70,7 @@ type Hub struct {
 	breakReason wire.GapReason
 
 	subscribers map[*Subscriber]struct{}
+	places      int                           // filters of all subscribers
 	index       map[wire.Filter][]*Subscriber // the live ones only
 	round       uint64                        // of Publish, to deliver once to whoever matches twice
 	keys        []wire.Filter                 // scratch of Publish
@@ -79,6 +83,7 @@ func New(opts Options) *Hub {
 	return &Hub{
 		queueSize:   opts.QueueSize,
 		queueBytes:  opts.QueueBytes,
+		maxFilters:  opts.MaxFilters,
 		backlog:     opts.Backlog,
 		epoch:       strings.ToLower(rand.Text()[:10]),
 		mode:        wire.ModeDegraded,
@@ -342,6 +347,7 @@ func (h *Hub) drop(s *Subscriber, f wire.Filter) {
 		h.unindex(s, f)
 	}
 	delete(s.filters, f)
+	h.places--
 }
 
 // unindex takes s out of the bucket of f; the last member takes its place.

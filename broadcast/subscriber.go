@@ -19,6 +19,8 @@ var (
 	ErrNotFirst = errors.New("a cursor is accepted with the first subscription only")
 	// ErrTooManyFilters: more than MaxFilters.
 	ErrTooManyFilters = errors.New("too many filters")
+	// ErrOverCapacity: more filters than Options.MaxFilters in the whole hub.
+	ErrOverCapacity = errors.New("over capacity: too many filters in use")
 )
 
 // replayChunk bounds how much is replayed under one hold of the hub's lock.
@@ -88,6 +90,9 @@ func (s *Subscriber) Subscribe(ctx context.Context, filters []wire.Filter, resum
 	if len(s.filters)+len(added) > MaxFilters {
 		return ErrTooManyFilters
 	}
+	if h.maxFilters > 0 && h.places+len(added) > h.maxFilters {
+		return ErrOverCapacity
+	}
 
 	from, reason := h.offset, wire.GapReason("")
 	if resume != nil {
@@ -120,6 +125,7 @@ func (s *Subscriber) Subscribe(ctx context.Context, filters []wire.Filter, resum
 			continue
 		}
 		s.filters[f] = &place{from: from}
+		h.places++
 		if s.live.Load() {
 			h.add(s, f)
 		}

@@ -154,6 +154,15 @@ func (s *store) Get(_ context.Context, id int64) (wire.Execution, error) {
 	return s.rows[id-1], nil
 }
 
+func (s *store) GetMany(ctx context.Context, ids []int64) (executions []wire.Execution, err error) {
+	for _, id := range ids {
+		if x, err := s.Get(ctx, id); err == nil {
+			executions = append(executions, x)
+		}
+	}
+	return executions, nil
+}
+
 func (s *store) List(_ context.Context, q wire.ExecutionQuery) (wire.ExecutionList, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -93,6 +93,12 @@ func (s *Server) getExecution(w http.ResponseWriter, r *http.Request) {
 		cursor := s.Hub.Cursor()
 		seen, err = s.read(r.Context(), id, cursor)
 	} else {
+		leave, full := s.admit(r)
+		if full != nil {
+			s.problem(w, r, full)
+			return
+		}
+		defer leave()
 		open := s.metrics.connections.WithLabelValues("longpoll")
 		open.Inc()
 		seen, err = s.awaitExecution(r.Context(), id, wait, func(first, now reading) bool {
@@ -128,6 +134,12 @@ type reading struct {
 	cursor    wire.Cursor
 }
 
+func newReading(x wire.Execution, cursor wire.Cursor) reading {
+	body := encode(x)
+	sum := sha256.Sum256(body)
+	return reading{execution: x, body: body, etag: `"` + hex.EncodeToString(sum[:12]) + `"`, cursor: cursor}
+}
+
 // read reads an execution that is at least as new as cursor. Requests that ask for
 // the same at the same time share one query.
 func (s *Server) read(ctx context.Context, id int64, cursor wire.Cursor) (reading, error) {
@@ -140,9 +152,7 @@ func (s *Server) read(ctx context.Context, id int64, cursor wire.Cursor) (readin
 		if err != nil {
 			return reading{}, err
 		}
-		body := encode(x)
-		sum := sha256.Sum256(body)
-		return reading{execution: x, body: body, etag: `"` + hex.EncodeToString(sum[:12]) + `"`, cursor: cursor}, nil
+		return newReading(x, cursor), nil
 	})
 	select {
 	case r := <-result:
@@ -169,6 +179,8 @@ func (s *Server) awaitExecution(ctx context.Context, id int64, wait time.Duratio
 	if err != nil {
 		return reading{}, err
 	}
+	polled, remove := s.polls.add(id)
+	defer remove()
 	first, err := s.read(ctx, id, cursor)
 	if err != nil || enough(first, first) {
 		return first, err
@@ -176,9 +188,15 @@ func (s *Server) awaitExecution(ctx context.Context, id int64, wait time.Duratio
 	var frames []*wire.Frame
 	for {
 		last := false
+		frames = frames[:0]
 		select {
+		case now := <-polled:
+			if enough(first, now) {
+				return now, nil
+			}
+			continue
 		case <-sub.Ready():
-			if frames, err = sub.Take(ctx, frames[:0]); err != nil {
+			if frames, err = sub.Take(ctx, frames); err != nil {
 				return reading{}, err
 			}
 			if len(frames) == 0 {

@@ -42,6 +42,18 @@ func parseCursor(q url.Values) *string {
 	return &cursor
 }
 
+// parseMode parses "mode": how a client wants to be served when it falls behind.
+func parseMode(q url.Values) ([]broadcast.ConnectOption, error) {
+	switch mode := q.Get("mode"); {
+	case !q.Has("mode"):
+		return nil, nil
+	case mode == "latest":
+		return []broadcast.ConnectOption{broadcast.Latest()}, nil
+	default:
+		return nil, invalid("mode %.40q: want latest", mode)
+	}
+}
+
 // parseWait parses "wait": a duration or whole seconds.
 func parseWait(q url.Values) (time.Duration, error) {
 	if !q.Has("wait") {

@@ -48,6 +48,8 @@ func timeoutOf(n int) time.Duration { return writeTimeout * time.Duration(1+n/wr
 // there is none.
 type Executions interface {
 	Get(ctx context.Context, id int64) (wire.Execution, error)
+	// GetMany returns those that there are, in any order.
+	GetMany(ctx context.Context, ids []int64) ([]wire.Execution, error)
 	List(ctx context.Context, q wire.ExecutionQuery) (wire.ExecutionList, error)
 }
 
@@ -101,6 +103,9 @@ type Config struct {
 	Page fs.FS
 	// Drain is how long streams have to say goodbye.
 	Drain time.Duration
+	// MaxConnections bounds streams and long polls, MaxPerAddress those of one client
+	// address; 0: no bound.
+	MaxConnections, MaxPerAddress int
 	// AllowedOrigins are the origins, besides the server's own, whose pages may call.
 	AllowedOrigins []string
 	// MetricsElsewhere leaves /metrics out of the routes: it has its own address.
@@ -117,6 +122,9 @@ type Server struct {
 	metrics *metrics
 	reads   singleflight.Group
 	clients atomic.Uint64 // numbers WebSocket and event stream clients
+	polls   polls
+
+	capacity capacity
 
 	draining atomic.Bool
 	closing  chan struct{}  // closed when streams shall say goodbye
@@ -127,6 +135,7 @@ type Server struct {
 // New returns a Server that Run starts.
 func New(cfg Config) *Server {
 	s := &Server{Config: cfg, started: time.Now(), closing: make(chan struct{})}
+	s.capacity.most, s.capacity.mostOfAddress = cfg.MaxConnections, cfg.MaxPerAddress
 	s.metrics = newMetrics(s)
 	return s
 }
@@ -145,8 +154,8 @@ func (s *Server) Handler() http.Handler {
 		r.Use(s.needExecutions)
 		r.Get("/", s.listExecutions)
 		r.Get("/{id}", s.getExecution)
-		r.Post("/", s.createExecution)
-		r.Post("/{id}/cancel", s.cancelExecution)
+		r.Post("/", s.whileOpen(s.createExecution))
+		r.Post("/{id}/cancel", s.whileOpen(s.cancelExecution))
 	})
 
 	r.Get("/livez", s.handleLive)
@@ -179,6 +188,11 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	srv := s.httpServer(s.Handler())
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
+	polling, stopPolling := context.WithCancel(context.WithoutCancel(ctx))
+	var polls sync.WaitGroup
+	defer polls.Wait()
+	defer stopPolling()
+	polls.Go(func() { s.pollWhileDegraded(polling) })
 
 	select {
 	case err := <-served: // never nil

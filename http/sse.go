@@ -36,10 +36,22 @@ func (s *Server) handleEvents(w http.ResponseWriter, r *http.Request) {
 		all, _ := wire.ParseFilter("all")
 		filters = append(filters, all)
 	}
+	mode, err := parseMode(q)
+	if err != nil {
+		s.problem(w, r, err)
+		return
+	}
 	resume := parseCursor(q)
 	if id := r.Header.Get("Last-Event-ID"); id != "" {
 		resume = &id
 	}
+
+	leave, err := s.admit(r)
+	if err != nil {
+		s.problem(w, r, err)
+		return
+	}
+	defer leave()
 
 	header := w.Header()
 	header.Set("Content-Type", "text/event-stream")
@@ -55,7 +67,7 @@ func (s *Server) handleEvents(w http.ResponseWriter, r *http.Request) {
 	open.Inc()
 	defer open.Dec()
 
-	sub, _ := s.Hub.Connect()
+	sub, _ := s.Hub.Connect(mode...)
 	defer sub.Close()
 	err = sub.Subscribe(r.Context(), filters, resume, func(start broadcast.Start) []wire.ServerMessage {
 		welcome := s.welcome(start.Mode)
@@ -65,6 +77,10 @@ func (s *Server) handleEvents(w http.ResponseWriter, r *http.Request) {
 		}
 		return []wire.ServerMessage{welcome}
 	})
+	if errors.Is(err, broadcast.ErrOverCapacity) {
+		s.problem(w, r, &wire.Error{Code: wire.CodeOverCapacity, Message: err.Error(), Err: err})
+		return
+	}
 	if err == nil {
 		stream := eventStream{w: w, rc: http.NewResponseController(w)}
 		err = s.streamEvents(r.Context(), &stream, sub)
@@ -88,6 +104,7 @@ func (s *Server) streamEvents(ctx context.Context, stream *eventStream, sub *bro
 	delivered := s.metrics.deliveries.WithLabelValues("sse")
 	keepalive := time.NewTicker(commentEvery)
 	defer keepalive.Stop()
+	closing, goodbye := s.closing, (<-chan time.Time)(nil)
 	var frames []*wire.Frame
 	for {
 		var err error
@@ -112,7 +129,9 @@ func (s *Server) streamEvents(ctx context.Context, stream *eventStream, sub *bro
 			if err := stream.write([]byte(": keepalive\n\n")); err != nil {
 				return err
 			}
-		case <-s.closing:
+		case <-closing:
+			closing, goodbye = nil, s.goodbyeTurn()
+		case <-goodbye:
 			return errGoodbye
 		case <-ctx.Done():
 			return context.Cause(ctx)

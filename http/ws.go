@@ -58,6 +58,22 @@ func (s *Server) handleWebSocket(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
+	mode, err := parseMode(q)
+	if err != nil {
+		s.problem(w, r, err)
+		return
+	}
+	leave, full := s.admit(r)
+	if full != nil && s.draining.Load() {
+		s.problem(w, r, full)
+		return
+	}
+	// Where the server is full, a browser must be able to tell: it sees close codes,
+	// but not the status of a handshake that was refused.
+	if leave != nil {
+		defer leave()
+	}
+
 	// Counted before the hijack, from which on http.Server no longer waits for it.
 	s.streams.Add(1)
 	defer s.streams.Done()
@@ -82,15 +98,20 @@ func (s *Server) handleWebSocket(w http.ResponseWriter, r *http.Request) {
 	c.raw = shake.conn
 	defer s.sockets.add(c.raw)()
 
+	if full != nil {
+		c.close(&closeError{code: websocket.StatusTryAgainLater, reason: "over capacity: try again later"})
+		return
+	}
+
 	open := s.metrics.connections.WithLabelValues("ws")
 	open.Inc()
 	defer open.Dec()
 
-	var mode wire.Mode
-	c.sub, mode = s.Hub.Connect()
+	var health wire.Mode
+	c.sub, health = s.Hub.Connect(mode...)
 	defer c.sub.Close()
 	// A hijacked request's context does not end when the client goes: reading tells.
-	err = c.run(context.WithoutCancel(r.Context()), mode, filters, resume)
+	err = c.run(context.WithoutCancel(r.Context()), health, filters, resume)
 	if errors.Is(err, broadcast.ErrSlowConsumer) || errors.Is(err, errWriteTimeout) {
 		s.metrics.slow.WithLabelValues("ws").Inc()
 	}
@@ -137,6 +158,7 @@ func (c *wsConn) run(ctx context.Context, mode wire.Mode, filters []wire.Filter,
 // ended, or the server goes away.
 func (c *wsConn) deliver(ctx context.Context, ended <-chan error) error {
 	delivered := c.server.metrics.deliveries.WithLabelValues("ws")
+	closing, goodbye := c.server.closing, (<-chan time.Time)(nil)
 	var frames []*wire.Frame
 	var end error
 	for {
@@ -159,7 +181,9 @@ func (c *wsConn) deliver(ctx context.Context, ended <-chan error) error {
 		select {
 		case <-c.sub.Ready():
 		case end = <-ended: // what the client was answered before goes out first
-		case <-c.server.closing:
+		case <-closing:
+			closing, goodbye = nil, c.server.goodbyeTurn()
+		case <-goodbye:
 			return errGoodbye
 		}
 	}
@@ -273,6 +297,9 @@ func (c *wsConn) subscribe(ctx context.Context, filters []wire.Filter, resume *s
 		return &wire.Error{Code: wire.CodeCursorNotFirst, Message: err.Error(), Err: err}
 	case errors.Is(err, broadcast.ErrTooManyFilters):
 		return &wire.Error{Code: wire.CodeTooManyFilters, Message: fmt.Sprintf("at most %d filters on a connection", broadcast.MaxFilters), Err: err}
+	}
+	if errors.Is(err, broadcast.ErrOverCapacity) {
+		return &closeError{code: websocket.StatusTryAgainLater, reason: err.Error()}
 	}
 	return err
 }

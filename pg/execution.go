@@ -111,6 +111,21 @@ func (e *Executions) get(ctx context.Context, db Querier, id int64) (wire.Execut
 	return x, nil
 }
 
+// GetMany reads the executions with these ids, those that there are.
+func (e *Executions) GetMany(ctx context.Context, ids []int64) ([]wire.Execution, error) {
+	rows, err := e.pool.Query(ctx, "SELECT "+executionColumns+" FROM "+e.table+" WHERE id = ANY($1)", ids)
+	if err != nil {
+		return nil, fmt.Errorf("read %d executions: %w", len(ids), err)
+	}
+	executions, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (wire.Execution, error) {
+		return scanExecution(row)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read %d executions: %w", len(ids), err)
+	}
+	return executions, nil
+}
+
 // List reads a page of executions, newest first. Items is never nil.
 func (e *Executions) List(ctx context.Context, q wire.ExecutionQuery) (wire.ExecutionList, error) {
 	var conditions []string

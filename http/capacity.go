@@ -1,0 +1,97 @@
+package http
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"attune/wire"
+)
+
+// retryAfter is when a refused client may come back, in seconds.
+const retryAfter = "5"
+
+// goodbyePace is how many goodbyes are said in a second, so that not all clients
+// come back at once, wherever they go.
+const goodbyePace = 1000
+
+// capacity counts streams and long polls, in all and by address. A limit of 0 is none.
+type capacity struct {
+	most, mostOfAddress int
+
+	mu        sync.Mutex
+	open      int
+	byAddress map[string]int
+}
+
+// enter counts a connection of address in, if there is room; leave counts it out.
+func (c *capacity) enter(address string) (leave func(), err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.most > 0 && c.open >= c.most:
+		return nil, &wire.Error{Code: wire.CodeOverCapacity, Message: fmt.Sprintf("%d connections are open, as many as this server takes", c.open)}
+	case c.mostOfAddress > 0 && c.byAddress[address] >= c.mostOfAddress:
+		return nil, &wire.Error{
+			Code: wire.CodeOverCapacity, Message: fmt.Sprintf("%d connections are open from your address, as many as this server takes", c.mostOfAddress),
+		}
+	}
+	if c.byAddress == nil {
+		c.byAddress = make(map[string]int)
+	}
+	c.open++
+	c.byAddress[address]++
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.open--
+		if c.byAddress[address]--; c.byAddress[address] == 0 {
+			delete(c.byAddress, address)
+		}
+	}, nil
+}
+
+// openNow returns how many are open.
+func (c *capacity) openNow() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.open
+}
+
+// admit counts a stream or long poll in. It refuses when the server is full, and
+// when it is on its way out: what is accepted is finished.
+func (s *Server) admit(r *http.Request) (leave func(), err error) {
+	if s.draining.Load() {
+		return nil, errDraining()
+	}
+	address, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		address = r.RemoteAddr
+	}
+	return s.capacity.enter(address)
+}
+
+func errDraining() *wire.Error {
+	return &wire.Error{Code: wire.CodeNotReady, Message: "the server is shutting down"}
+}
+
+// whileOpen refuses what changes something once the server is on its way out.
+func (s *Server) whileOpen(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if s.draining.Load() {
+			s.problem(w, r, errDraining())
+			return
+		}
+		next(w, r)
+	}
+}
+
+// goodbyeTurn returns a channel that receives when a stream's turn to say goodbye has
+// come, some time after s.closing: the more streams, the longer, up to most of Drain.
+func (s *Server) goodbyeTurn() <-chan time.Time {
+	spread := min(time.Duration(s.capacity.openNow())*time.Second/goodbyePace, s.Drain*4/5)
+	return time.After(rand.N(max(spread, 1))) //nolint:gosec // jitter needs no secrecy
+}
