@@ -59,7 +59,7 @@ goes on, and the command that resumes waiting is printed.
 				return a.executeAndWait(cmd.Context(), c, req, time.Duration(timeout))
 			}
 			a.printer().line("Executing action: %s", req.ActionRef)
-			started, err := c.Execute(cmd.Context(), req)
+			started, err := start(cmd.Context(), c, req)
 			if err != nil {
 				return err
 			}
@@ -88,7 +88,7 @@ func (a *app) executeAndWait(ctx context.Context, c *client.Client, req wire.Exe
 	p.line("Executing action: %s", req.ActionRef)
 	p.during(ctx, req.ActionRef, func() {
 		var started client.Started
-		if started, err = c.Execute(ctx, req); err != nil {
+		if started, err = start(ctx, c, req); err != nil {
 			return
 		}
 		e, err = a.waitFor(ctx, c, p, waiting{id: started.ID, cursor: started.Cursor, timeout: timeout})
@@ -100,6 +100,15 @@ func (a *app) executeAndWait(ctx context.Context, c *client.Client, req wire.Exe
 		return err
 	}
 	return a.conclude(ctx, e, err)
+}
+
+// start asks for an execution.
+func start(ctx context.Context, c *client.Client, req wire.ExecutionRequest) (client.Started, error) {
+	started, err := c.Execute(ctx, req)
+	if err != nil && ctx.Err() != nil {
+		return started, fmt.Errorf("interrupted: the execution may have been started, see attune execution list: %w", err)
+	}
+	return started, err
 }
 
 // parseParameters returns the object that --params-json and --param make together.

@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"encoding/json"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -92,6 +93,7 @@ func TestRun_WebSocketDropped(t *testing.T) {
 func TestRun_WebSocketRefused(t *testing.T) {
 	for _, timeout := range []string{"1", "5s", "10", "60"} {
 		t.Run(timeout, func(t *testing.T) {
+			t.Parallel()
 			s := newServer(t)
 			s.broken("/ws", http.NotFound)
 			s.created = func(e wire.Execution) {
@@ -226,6 +228,7 @@ func closedPort(t *testing.T) string {
 func TestRun_Timeout(t *testing.T) {
 	for _, timeout := range []string{"0", "1", "1s"} {
 		t.Run(timeout, func(t *testing.T) {
+			t.Parallel()
 			s := newServer(t)
 			s.created = func(e wire.Execution) { s.change(e.ID, wire.StatusRunning) }
 			got := s.run(t, "action", "execute", "core.echo", "--wait", "--timeout", timeout)
@@ -271,6 +274,24 @@ func TestRun_Detached(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Interrupted before the server answered, nobody knows whether there is an execution.
+func TestRun_InterruptedWhileStarting(t *testing.T) {
+	s := newServer(t)
+	asked := make(chan struct{})
+	s.broken("/executions", func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // or nothing is heard of the client's going
+		close(asked)
+		<-r.Context().Done()
+	})
+	got := s.runDuring(t, func(_, _ *output, interrupt func()) {
+		<-asked
+		interrupt()
+	}, "action", "execute", "core.echo", "--wait", "--json")
+	if got.code != cli.ExitDetached || !strings.Contains(got.stderr, "may have been started") || !strings.HasPrefix(got.stdout, `{"error":{"code":"detached"`) {
+		t.Errorf("%+v", got)
 	}
 }
 

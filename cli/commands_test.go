@@ -110,6 +110,7 @@ func TestRun_Events(t *testing.T) {
 		"SSESeveralFilters": {"--sse", "--filter", "entity_type:execution", "--filter", "entity:execution:1"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := newServer(t)
 			cursor := s.hub.Cursor().String()
 			s.publish(1, "execution_status_changed", wire.StatusRunning)

@@ -244,6 +244,9 @@ func (s *server) serveSocket(w http.ResponseWriter, r *http.Request) {
 				if notification && s.deaf {
 					continue
 				}
+				if _, ack := f.Message.(wire.Subscribed); ack {
+					s.hook(onSubscribed)
+				}
 				if conn.Write(ctx, websocket.MessageText, f.JSON()) != nil {
 					return
 				}
@@ -302,7 +305,6 @@ func (s *server) subscribe(sub *broadcast.Subscriber, texts []string, cursor *st
 		}
 		return acks
 	})
-	s.hook(onSubscribed)
 }
 
 // serveEvents is the same hub over Server-Sent Events.

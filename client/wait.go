@@ -123,10 +123,6 @@ func (w *waiter) observe(ctx context.Context) {
 		case step := <-w.steps:
 			step()
 		case <-w.look.C:
-			if w.looking {
-				w.again = true
-				continue
-			}
 			w.looking = true
 			tasks.Go(func() { w.read(ctx) })
 		case <-w.grace.C:
@@ -247,7 +243,13 @@ func (w *waiter) unfollow() {
 
 // lookNow reads the row, again if it is being read: that answer may be older than
 // the reason to look.
-func (w *waiter) lookNow() { w.look.Reset(0) }
+func (w *waiter) lookNow() {
+	if w.looking {
+		w.again = true
+		return
+	}
+	w.look.Reset(0)
+}
 
 // read reads the row and hands the answer to the loop.
 func (w *waiter) read(ctx context.Context) {
