@@ -183,7 +183,7 @@ func serverConfig(cfg Config, hub *broadcast.Hub, listener *pg.Listener, executi
 			}
 			return attunehttp.SourceStats{
 				Source: sourceOf(listener), Live: stats.Live, Problem: stats.Problem, CanarySeconds: stats.CanarySeconds,
-				Reconnects: stats.Reconnects, Notifications: stats.Notifications, Skipped: skipped,
+				Reconnects: stats.Reconnects, QueueUsage: stats.QueueUsage, Notifications: stats.Notifications, Skipped: skipped,
 				Log: (*attunehttp.LogStats)(stats.Log),
 			}
 		},

@@ -70,7 +70,7 @@ type sourceCollector struct {
 	server *Server
 
 	notifications, skipped, gaps                         *prometheus.Desc
-	canary, live, reconnects                             *prometheus.Desc
+	canary, live, reconnects, queueUsage                 *prometheus.Desc
 	logHead, logLag, logRetained, logLosses              *prometheus.Desc
 	subscribers, filters, queued, queuedMost, windowSize *prometheus.Desc
 }
@@ -87,6 +87,7 @@ func newSourceCollector(s *Server) *sourceCollector {
 		canary:        desc("attune_canary_seconds", "Latest round trip of the canary through PostgreSQL."),
 		live:          desc("attune_source_live", "1 while the canary passes."),
 		reconnects:    desc("attune_listener_reconnects_total", "How often the listen connection was made anew."),
+		queueUsage:    desc("attune_pg_notification_queue_usage", "How full PostgreSQL's notification queue is, 0 to 1."),
 		logHead:       desc("attune_log_head", "Latest seq of the notification log."),
 		logLag:        desc("attune_log_lag", "Rows of the notification log that were not published yet when the last canary came back."),
 		logRetained:   desc("attune_log_retained", "How far back the notification log reaches, in seq."),
@@ -125,6 +126,7 @@ func (c *sourceCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	send(c.canary, prometheus.GaugeValue, source.CanarySeconds)
 	send(c.live, prometheus.GaugeValue, live)
+	send(c.queueUsage, prometheus.GaugeValue, source.QueueUsage)
 	send(c.reconnects, prometheus.CounterValue, float64(source.Reconnects))
 	if log := source.Log; log != nil {
 		send(c.logHead, prometheus.GaugeValue, float64(log.Head))

@@ -69,6 +69,8 @@ type SourceStats struct {
 	// CanarySeconds is the latest round trip through PostgreSQL.
 	CanarySeconds float64 `json:"canary_seconds"`
 	Reconnects    uint64  `json:"reconnects"`
+	// QueueUsage is how full PostgreSQL's notification queue is, 0 to 1.
+	QueueUsage float64 `json:"queue_usage"`
 	// Notifications counts by channel, Skipped by reason.
 	Notifications map[string]uint64 `json:"notifications"`
 	Skipped       map[string]uint64 `json:"skipped"`

@@ -128,9 +128,12 @@ func (c *canaries) send(ctx context.Context, canary *canary, began time.Time) er
 		// The simple protocol needs one round trip and no prepared statement: it works
 		// through every pooler.
 		attempt, cancel := context.WithTimeout(ctx, c.interval*attemptTenths/10)
-		_, err := c.pool.Exec(attempt, "SELECT pg_notify($1, $2)", pgx.QueryExecModeSimpleProtocol, c.channel, canary.send())
+		var usage float64
+		err := c.pool.QueryRow(attempt, "SELECT pg_notification_queue_usage() FROM pg_notify($1, $2)",
+			pgx.QueryExecModeSimpleProtocol, c.channel, canary.send()).Scan(&usage)
 		cancel()
 		if err == nil {
+			c.health.queue(usage)
 			return nil
 		}
 		if !sleep(ctx, pause) {

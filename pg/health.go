@@ -34,6 +34,7 @@ type health struct {
 	waiting  *time.Timer // tells degraded when patience ends
 
 	seconds    float64
+	usage      float64 // of the notification queue
 	at         time.Time
 	reconnects uint64
 	pid        uint32
@@ -76,6 +77,13 @@ func (h *health) proved(ctx context.Context, trip time.Duration, at time.Time) {
 		h.started = true
 		close(h.live)
 	}
+}
+
+// queue says how full PostgreSQL's notification queue is.
+func (h *health) queue(usage float64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.usage = usage
 }
 
 // lost says that the connection is gone or was given up, or that none could be had.
@@ -155,4 +163,5 @@ func (h *health) report(stats *ListenerStats) {
 	stats.Live, stats.Problem = h.proven, h.problem
 	stats.CanarySeconds, stats.LastCanary = h.seconds, h.at
 	stats.Reconnects, stats.BackendPID = h.reconnects, h.pid
+	stats.QueueUsage = h.usage
 }

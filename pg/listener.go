@@ -84,6 +84,9 @@ type ListenerStats struct {
 	// LastCanary is when the last canary came back, zero if none has.
 	LastCanary time.Time `json:"last_canary,omitzero"`
 	Reconnects uint64    `json:"reconnects"`
+	// QueueUsage is how full PostgreSQL's notification queue is, 0 to 1; at 1 every
+	// NOTIFY fails. It drains as fast as its slowest listener.
+	QueueUsage float64 `json:"queue_usage"`
 	// BackendPID is the server process of the listen connection, 0 without one.
 	BackendPID uint32   `json:"backend_pid"`
 	Channels   []string `json:"channels"`

@@ -139,7 +139,7 @@ func TestListener_Stats(t *testing.T) {
 		delete(members, measured)
 	}
 	want := map[string]any{
-		"live": true, "problem": "", "reconnects": 0.0, "channels": []any{"execution_created"},
+		"live": true, "problem": "", "queue_usage": 0.0, "reconnects": 0.0, "channels": []any{"execution_created"},
 		"notifications": map[string]any{"execution_created": 1.0}, "skipped": map[string]any{},
 	}
 	if diff := cmp.Diff(want, members); diff != "" {
