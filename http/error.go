@@ -21,6 +21,10 @@ const (
 	closeSlowConsumer websocket.StatusCode = 4408
 )
 
+// statusClientGone is nginx's for requests whose client went away. Nobody but our
+// metrics sees it, where it is no failure of ours.
+const statusClientGone = 499
+
 // statusOf is the only table from error codes to HTTP statuses.
 func statusOf(code wire.Code) int {
 	switch code {
@@ -64,6 +68,10 @@ type Problem struct {
 func (s *Server) problem(w http.ResponseWriter, r *http.Request, err error) {
 	var e *wire.Error
 	if !errors.As(err, &e) {
+		if r.Context().Err() != nil {
+			w.WriteHeader(statusClientGone)
+			return
+		}
 		e = &wire.Error{Code: wire.CodeInternal, Message: "internal error; the server's log has the cause", Err: err}
 	}
 	s.problemStatus(w, r, statusOf(e.Code), e)
@@ -71,7 +79,7 @@ func (s *Server) problem(w http.ResponseWriter, r *http.Request, err error) {
 
 // problemStatus answers with a status other than the code's usual one.
 func (s *Server) problemStatus(w http.ResponseWriter, r *http.Request, status int, e *wire.Error) {
-	if e.Code == wire.CodeInternal && r.Context().Err() == nil {
+	if e.Code == wire.CodeInternal {
 		s.Logger.ErrorContext(r.Context(), "request failed", slog.String("method", r.Method), slog.String("route", routeOf(r)), slog.Any("err", e.Err))
 	}
 	body, err := json.Marshal(Problem{
@@ -79,6 +87,9 @@ func (s *Server) problemStatus(w http.ResponseWriter, r *http.Request, status in
 	})
 	if err != nil {
 		panic(err) // a struct of strings always encodes
+	}
+	if status == http.StatusMethodNotAllowed && w.Header().Values("Allow") == nil {
+		w.Header().Set("Allow", "") // what is read-only may have no method at all
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	writeBody(w, status, "application/problem+json", body)

@@ -86,12 +86,11 @@ func (s *Server) getExecution(w http.ResponseWriter, r *http.Request) {
 		s.problem(w, r, invalid("until %.40q: want terminal", until))
 		return
 	}
-	known := r.Header.Get("If-None-Match")
+	known := strings.Join(r.Header.Values("If-None-Match"), ",")
 
 	var seen reading
 	if wait == 0 {
-		cursor := s.Hub.Cursor()
-		seen, err = s.read(r.Context(), id, cursor)
+		seen, err = s.fetch(r.Context(), id, s.Hub.Cursor())
 	} else {
 		leave, full := s.admit(r)
 		if full != nil {
@@ -101,16 +100,16 @@ func (s *Server) getExecution(w http.ResponseWriter, r *http.Request) {
 		defer leave()
 		open := s.metrics.connections.WithLabelValues("longpoll")
 		open.Inc()
+		defer open.Dec()
 		seen, err = s.awaitExecution(r.Context(), id, wait, func(first, now reading) bool {
 			switch {
 			case until == "terminal":
 				return now.execution.Status.Terminal()
-			case known != "" && known != "*":
+			case known != "":
 				return !matches(known, now.etag)
 			}
 			return now.etag != first.etag
 		})
-		open.Dec()
 	}
 	if err != nil {
 		s.problem(w, r, err)
@@ -140,19 +139,25 @@ func newReading(x wire.Execution, cursor wire.Cursor) reading {
 	return reading{execution: x, body: body, etag: `"` + hex.EncodeToString(sum[:12]) + `"`, cursor: cursor}
 }
 
-// read reads an execution that is at least as new as cursor. Requests that ask for
-// the same at the same time share one query.
+// fetch reads an execution now: whoever has written, and asks then, sees it.
+func (s *Server) fetch(ctx context.Context, id int64, cursor wire.Cursor) (reading, error) {
+	x, err := s.Executions.Get(ctx, id)
+	if err != nil {
+		return reading{}, err
+	}
+	return newReading(x, cursor), nil
+}
+
+// read reads an execution that is at least as new as cursor, and no newer, it may be,
+// than a query that somebody else has begun: those who wait for the same at the same
+// time share one.
 func (s *Server) read(ctx context.Context, id int64, cursor wire.Cursor) (reading, error) {
 	key := strconv.FormatInt(id, 10) + "@" + cursor.String()
 	result := s.reads.DoChan(key, func() (any, error) {
 		// Whoever asked first may go away: the others still want the answer.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), queryTimeout)
 		defer cancel()
-		x, err := s.Executions.Get(ctx, id)
-		if err != nil {
-			return reading{}, err
-		}
-		return newReading(x, cursor), nil
+		return s.fetch(ctx, id, cursor)
 	})
 	select {
 	case r := <-result:
@@ -270,7 +275,9 @@ func (s *Server) readOnly(w http.ResponseWriter, r *http.Request) bool {
 	if s.Actions != nil {
 		return false
 	}
-	w.Header().Set("Allow", "GET, HEAD")
+	if chi.URLParam(r, "id") == "" { // the path of cancelling has no other method
+		w.Header().Set("Allow", "GET, HEAD")
+	}
 	s.problem(w, r, &wire.Error{
 		Code:    wire.CodeReadOnly,
 		Message: "executions are started by the platform that owns this database; ATTUNE_RUNNER=true turns on attune's own runner",

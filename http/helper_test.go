@@ -45,18 +45,18 @@ type setup struct {
 }
 
 // start runs a server on a loopback port, its hub live, until t ends.
-func start(t testing.TB, changes ...func(*setup)) *server {
-	t.Helper()
-	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+func start(tb testing.TB, changes ...func(*setup)) *server {
+	tb.Helper()
+	ln, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	return serve(t, ln, changes...)
+	return serve(tb, ln, changes...)
 }
 
 // serve is start on a listener.
-func serve(t testing.TB, ln net.Listener, changes ...func(*setup)) *server {
-	t.Helper()
+func serve(tb testing.TB, ln net.Listener, changes ...func(*setup)) *server {
+	tb.Helper()
 	cfg := setup{
 		Config: attunehttp.Config{
 			Source: func() attunehttp.SourceStats { return attunehttp.SourceStats{Source: "listen", Live: true} },
@@ -72,7 +72,7 @@ func serve(t testing.TB, ln net.Listener, changes ...func(*setup)) *server {
 		cfg.Hub.SetMode(wire.ModeLive)
 	}
 	s := &server{
-		t: t, hub: cfg.Hub, addr: ln.Addr().String(), url: "http://" + ln.Addr().String(),
+		t: tb, hub: cfg.Hub, addr: ln.Addr().String(), url: "http://" + ln.Addr().String(),
 		dial: new(net.Dialer).DialContext,
 	}
 	if m, ok := ln.(*memory); ok {
@@ -91,10 +91,10 @@ func serve(t testing.TB, ln net.Listener, changes ...func(*setup)) *server {
 		wg.Wait()
 		return ended
 	})
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		s.http.CloseIdleConnections()
 		if err := s.stop(); err != nil {
-			t.Errorf("Run: %v", err)
+			tb.Errorf("Run: %v", err)
 		}
 	})
 	return s
@@ -208,30 +208,30 @@ func (a answer) problem(status int, code string, words ...string) {
 }
 
 // object decodes a JSON object.
-func object(t testing.TB, text string) map[string]any {
-	t.Helper()
+func object(tb testing.TB, text string) map[string]any {
+	tb.Helper()
 	var m map[string]any
 	if err := json.Unmarshal([]byte(text), &m); err != nil || m == nil {
-		t.Fatalf("no JSON object: %q (%v)", text, err)
+		tb.Fatalf("no JSON object: %q (%v)", text, err)
 	}
 	return m
 }
 
-func equal[T any](t testing.TB, what string, got, want T) {
-	t.Helper()
+func equal[T any](tb testing.TB, what string, got, want T) {
+	tb.Helper()
 	if d := cmp.Diff(want, got); d != "" {
-		t.Errorf("%s (-want +got):\n%s", what, d)
+		tb.Errorf("%s (-want +got):\n%s", what, d)
 	}
 }
 
 // eventually waits until ok returns true.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
+func eventually(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
 	deadline := time.After(patience)
 	for wait := time.Millisecond; !ok(); wait = min(wait*3/2, 50*time.Millisecond) {
 		select {
 		case <-deadline:
-			t.Fatalf("not within %s: %s", patience, what)
+			tb.Fatalf("not within %s: %s", patience, what)
 		case <-time.After(wait):
 		}
 	}

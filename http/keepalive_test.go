@@ -20,7 +20,8 @@ func TestWebSocket_Keepalive(t *testing.T) {
 	t.Parallel()
 
 	t.Run("SilentPeerIsDropped", func(t *testing.T) {
-		inBubble(t, func(t *testing.T, s *server) {
+		inBubble(t, func(s *server) {
+			t := s.t
 			pings := ticks{start: time.Now()}
 			c := s.patient("/ws")
 			c.text()
@@ -40,7 +41,8 @@ func TestWebSocket_Keepalive(t *testing.T) {
 	})
 
 	t.Run("PongsKeepIt", func(t *testing.T) {
-		inBubble(t, func(t *testing.T, s *server) {
+		inBubble(t, func(s *server) {
+			t := s.t
 			pings := ticks{start: time.Now()}
 			c := s.patient("/ws")
 			c.text()
@@ -62,7 +64,8 @@ func TestWebSocket_Keepalive(t *testing.T) {
 	t.Run("AnythingKeepsIt", func(t *testing.T) {
 		for name, op := range map[string]byte{"Text": opText, "Ping": opPing} {
 			t.Run(name, func(t *testing.T) {
-				inBubble(t, func(t *testing.T, s *server) {
+				inBubble(t, func(s *server) {
+					t := s.t
 					start := time.Now()
 					c := s.patient("/ws")
 					pings := 0
@@ -94,7 +97,8 @@ func TestWebSocket_Keepalive(t *testing.T) {
 }
 
 func TestEvents_Keepalive(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *server) {
+	inBubble(t, func(s *server) {
+		t := s.t
 		st := s.opened("")
 		comments := ticks{start: time.Now()}
 		for range 3 {
@@ -120,7 +124,8 @@ func TestWebSocket_Goodbye(t *testing.T) {
 		"StopsInAHeader": {[]byte{0x81}, 5 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T, s *server) {
+			inBubble(t, func(s *server) {
+				t := s.t
 				c := s.patient("/ws")
 				c.text()
 				c.frame(true, opBinary, "x")
@@ -138,7 +143,8 @@ func TestWebSocket_Goodbye(t *testing.T) {
 	}
 
 	t.Run("NeverEndsItsFrame", func(t *testing.T) {
-		inBubble(t, func(t *testing.T, s *server) {
+		inBubble(t, func(s *server) {
+			t := s.t
 			c := s.patient("/ws")
 			c.text()
 			start := time.Now()

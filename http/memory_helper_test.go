@@ -56,12 +56,12 @@ func (m *memory) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 }
 
 // inBubble runs test with a server of its own in a bubble.
-func inBubble(t *testing.T, test func(t *testing.T, s *server), changes ...func(*setup)) {
+func inBubble(t *testing.T, test func(s *server), changes ...func(*setup)) {
 	t.Helper()
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		t.Helper()
-		test(t, serve(t, newMemory(), changes...))
+		test(serve(t, newMemory(), changes...))
 	})
 }
 

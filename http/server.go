@@ -152,12 +152,12 @@ func (s *Server) Handler() http.Handler {
 	r.Get("/ws", s.handleWebSocket)
 	r.Get("/events", s.handleEvents)
 
-	r.Route("/executions", func(r chi.Router) {
+	r.Group(func(r chi.Router) { // mounted, HEAD would not find its way
 		r.Use(s.needExecutions)
-		r.Get("/", s.listExecutions)
-		r.Get("/{id}", s.getExecution)
-		r.Post("/", s.whileOpen(s.createExecution))
-		r.Post("/{id}/cancel", s.whileOpen(s.cancelExecution))
+		r.Get("/executions", s.listExecutions)
+		r.Get("/executions/{id}", s.getExecution)
+		r.Post("/executions", s.whileOpen(s.createExecution))
+		r.Post("/executions/{id}/cancel", s.whileOpen(s.cancelExecution))
 	})
 
 	r.Get("/livez", s.handleLive)

@@ -28,7 +28,8 @@ func TestWebSocket_SlowConsumer(t *testing.T) {
 	t.Parallel()
 
 	t.Run("Told4408", func(t *testing.T) {
-		inBubble(t, func(t *testing.T, s *server) {
+		inBubble(t, func(s *server) {
+			t := s.t
 			c := s.patient("/ws?filter=all")
 			c.text()
 			c.text()
@@ -46,7 +47,8 @@ func TestWebSocket_SlowConsumer(t *testing.T) {
 	})
 
 	t.Run("CutWhenItNeverReads", func(t *testing.T) {
-		inBubble(t, func(t *testing.T, s *server) {
+		inBubble(t, func(s *server) {
+			t := s.t
 			c := s.patient("/ws?filter=all")
 			c.text()
 			c.text()
@@ -57,7 +59,7 @@ func TestWebSocket_SlowConsumer(t *testing.T) {
 	})
 
 	t.Run("CloseFrameNotTaken", func(t *testing.T) {
-		inBubble(t, func(t *testing.T, s *server) {
+		inBubble(t, func(s *server) {
 			c := s.patient("/ws")
 			c.text()
 			c.frame(true, opBinary, "x") // answered by a close frame, which is not read
@@ -66,7 +68,8 @@ func TestWebSocket_SlowConsumer(t *testing.T) {
 	})
 
 	t.Run("ReadsSlowlyButReads", func(t *testing.T) {
-		inBubble(t, func(t *testing.T, s *server) {
+		inBubble(t, func(s *server) {
+			t := s.t
 			c := s.patient("/ws?filter=all")
 			c.text()
 			c.text()
@@ -77,7 +80,8 @@ func TestWebSocket_SlowConsumer(t *testing.T) {
 	})
 
 	t.Run("PingsWithoutReading", func(t *testing.T) {
-		inBubble(t, func(t *testing.T, s *server) {
+		inBubble(t, func(s *server) {
+			t := s.t
 			c := s.patient("/ws")
 			c.text()
 			for range 100 {
@@ -95,7 +99,8 @@ func TestEvents_SlowConsumer(t *testing.T) {
 	t.Parallel()
 
 	t.Run("ToldBye", func(t *testing.T) {
-		inBubble(t, func(t *testing.T, s *server) {
+		inBubble(t, func(s *server) {
+			t := s.t
 			st := s.eventsUnread("")
 			for id := range int64(20) {
 				s.hub.Publish(large(id, 8<<10))
@@ -108,7 +113,8 @@ func TestEvents_SlowConsumer(t *testing.T) {
 	})
 
 	t.Run("CutWhenItNeverReads", func(t *testing.T) {
-		inBubble(t, func(t *testing.T, s *server) {
+		inBubble(t, func(s *server) {
+			t := s.t
 			s.eventsUnread("")
 			s.publish(1)
 			s.cutAfter(5 * time.Second)
@@ -117,7 +123,8 @@ func TestEvents_SlowConsumer(t *testing.T) {
 	})
 
 	t.Run("ReadsSlowlyButReads", func(t *testing.T) {
-		inBubble(t, func(t *testing.T, s *server) {
+		inBubble(t, func(s *server) {
+			t := s.t
 			st := s.eventsUnread("")
 			s.hub.Publish(large(1, 256<<10))
 			st.slow(20 << 10)
@@ -128,7 +135,8 @@ func TestEvents_SlowConsumer(t *testing.T) {
 
 // TestAnswer_NeverRead: who asks and does not read the answer does not stay for ever.
 func TestAnswer_NeverRead(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *server) {
+	inBubble(t, func(s *server) {
+		t := s.t
 		for _, path := range []string{"/livez", "/nowhere", "/metrics", "/", "/stats"} {
 			conn, err := s.dial(t.Context(), "", "")
 			if err != nil {

@@ -181,10 +181,10 @@ func (s *server) raw(text string) *raw {
 }
 
 // newRaw sends text on conn, which is closed when the test ends.
-func newRaw(t testing.TB, conn net.Conn, text string) *raw {
-	t.Helper()
-	t.Cleanup(func() { _ = conn.Close() })
-	c := &raw{t: t, conn: conn, r: bufio.NewReader(conn)}
+func newRaw(tb testing.TB, conn net.Conn, text string) *raw {
+	tb.Helper()
+	tb.Cleanup(func() { _ = conn.Close() })
+	c := &raw{t: tb, conn: conn, r: bufio.NewReader(conn)}
 	_ = conn.SetDeadline(time.Now().Add(time.Minute)) // shorter than a test may hang
 	c.write([]byte(text))
 	return c

@@ -3,6 +3,7 @@ package http_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -226,7 +227,9 @@ func TestEvents_Client(t *testing.T) {
 	equal(t, "replayed", receive(), " "+s.hub.Cursor().String()+" 2")
 	equal(t, "live", s.publish(3), strings.Fields(receive())[0])
 	cancel()
-	<-done
+	if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+		t.Errorf("the client ended with %v", err)
+	}
 	s.connections("sse", 0)
 }
 

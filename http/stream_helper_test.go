@@ -111,8 +111,9 @@ func (st *stream) ids(n int) []int64 {
 // bye reads past what is left to the bye with that reason, after which the stream must end.
 func (st *stream) bye(reason string) {
 	st.t.Helper()
-	e := st.block()
-	for ; e.Name != "bye"; e = st.block() {
+	var e event
+	for e.Name != "bye" {
+		e = st.block()
 	}
 	equal(st.t, "bye", object(st.t, e.Data), map[string]any{"type": "bye", "reason": reason})
 	if e, err := st.read(); err != io.EOF { //nolint:errorlint // an end in mid-block is another error
@@ -130,6 +131,7 @@ func (s *server) eventsUnread(query string) *stream {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	s.t.Cleanup(func() { _ = resp.Body.Close() })
 	st := &stream{t: s.t, resp: resp, r: bufio.NewReader(resp.Body), under: c}
 	st.block()
 	st.block()
