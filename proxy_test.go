@@ -121,8 +121,8 @@ func (p *proxy) socket(w http.ResponseWriter, r *http.Request) {
 	// Not the request's context, which ends with nothing once the connection is taken over.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 	defer cancel()
-	back, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(*p.target.Load(), "http")+r.URL.RequestURI(),
-		&websocket.DialOptions{Subprotocols: []string{"attune.v1"}}) //nolint:bodyclose // the library closes it
+	url := "ws" + strings.TrimPrefix(*p.target.Load(), "http") + r.URL.RequestURI()
+	back, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{Subprotocols: []string{"attune.v1"}}) //nolint:bodyclose // the library closes it
 	if err != nil {
 		w.WriteHeader(http.StatusBadGateway)
 		return
