@@ -88,6 +88,9 @@ func (s *Server) problemStatus(w http.ResponseWriter, r *http.Request, status in
 	if err != nil {
 		panic(err) // a struct of strings always encodes
 	}
+	if status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", retryAfter)
+	}
 	if status == http.StatusMethodNotAllowed && w.Header().Values("Allow") == nil {
 		w.Header().Set("Allow", "") // what is read-only may have no method at all
 	}

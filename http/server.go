@@ -178,9 +178,12 @@ func (s *Server) Handler() http.Handler {
 
 // MetricsHandler serves /metrics alone, for an address of its own.
 func (s *Server) MetricsHandler() http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", s.metrics.handler())
-	return mux
+	r := chi.NewRouter()
+	r.Use(middleware.GetHead)
+	r.NotFound(s.notFound)
+	r.MethodNotAllowed(s.methodNotAllowed(r))
+	r.Method(http.MethodGet, "/metrics", s.metrics.handler())
+	return r
 }
 
 // Run serves on ln until ctx is done, then says it is not ready, says goodbye to
@@ -200,6 +203,7 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	case err := <-served: // never nil
 		s.goodbye()
 		s.sockets.cut()
+		_ = srv.Close() // what it accepted before
 		s.streams.Wait()
 		return fmt.Errorf("serve on %s: %w", ln.Addr(), err)
 	case <-ctx.Done():
