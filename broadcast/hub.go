@@ -101,7 +101,7 @@ func (h *Hub) Publish(n wire.Notification) {
 	defer h.mu.Unlock()
 	h.offset++
 	n.Cursor = h.cursor(h.offset)
-	h.push(&n, h.retain(n))
+	h.push(&n, h.retain(n), h.offset)
 }
 
 // PublishLogged does as Publish for notifications that have their offsets from a
@@ -126,7 +126,7 @@ func (h *Hub) PublishLogged(ns ...wire.Notification) {
 		}
 		h.offset = n.Cursor.Offset
 		n.Cursor.Epoch = h.epoch
-		h.push(&n, h.retain(n))
+		h.push(&n, h.retain(n), h.offset)
 	}
 }
 
@@ -136,7 +136,8 @@ func (h *Hub) PublishUnlogged(n wire.Notification) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	n.Cursor = h.cursor(h.offset)
-	h.push(&n, wire.NewFrame(n))
+	// It comes after the latest, so it is news to whoever has read just up to there.
+	h.push(&n, wire.NewFrame(n), h.offset+1)
 }
 
 // Gap announces that notifications may have been lost here: to every subscriber
@@ -262,14 +263,15 @@ func (h *Hub) retain(n wire.Notification) *wire.Frame {
 	return frame
 }
 
-// push hands n's frame to the matching live subscribers.
-func (h *Hub) push(n *wire.Notification, frame *wire.Frame) {
+// push hands n's frame to the matching live subscribers that have not read up to its
+// place in the log.
+func (h *Hub) push(n *wire.Notification, frame *wire.Frame, place uint64) {
 	h.round++
 	h.keys = n.Filters(h.keys[:0])
 	var slow []*Subscriber
 	for _, key := range h.keys {
 		for _, s := range h.index[key] {
-			if s.round == h.round || n.Cursor.Offset <= s.ahead {
+			if s.round == h.round || place <= s.ahead {
 				continue
 			}
 			s.round = h.round

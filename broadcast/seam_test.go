@@ -15,14 +15,26 @@ import (
 // Ten thousand times a client is cut off anywhere, in replay and in live delivery, and
 // comes back with the last cursor that it saw: nothing is missing, nothing comes twice.
 func TestHub_Seam(t *testing.T) {
-	const (
-		clients = 8
-		cuts    = 10_000 / clients // of each
-		window  = 4096
-	)
+	const window = 4096
+	h := broadcast.New(broadcast.Options{QueueSize: window, WindowSize: window})
+	runSeam(t, h, h.Publish, 10_000, window)
+}
+
+// With a log behind the window there are two seams, and nobody is ever too late.
+func TestHub_Log_Seam(t *testing.T) {
+	log := new(history)
+	h := broadcast.New(broadcast.Options{QueueSize: 4096, WindowSize: 50, Backlog: log})
+	h.Restart("log", 0, wire.GapCursorUnknown)
+	runSeam(t, h, func(n wire.Notification) { h.PublishLogged(log.append(n)) }, 3_000, 1000)
+}
+
+// runSeam cuts clients off so many times. Nobody is further behind than most.
+func runSeam(t *testing.T, h *broadcast.Hub, publish func(wire.Notification), cuts int, most int64) {
+	t.Helper()
+	const clients = 8
+	cuts /= clients // of each
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	h := broadcast.New(broadcast.Options{QueueSize: window, WindowSize: window})
 	start := h.Cursor().String()
 	readers := make([]*seamReader, clients)
 	for i := range readers {
@@ -47,18 +59,18 @@ func TestHub_Seam(t *testing.T) {
 				behind = min(behind, r.seen.Load())
 			}
 			if busy.Load() == 0 { // who has made the cuts reads no more; the others are to come to an end
-				lead = window - window/4
+				lead = most - most/4
 			}
 			if published-behind >= lead {
 				lead = 1 + random.Int64N(10)
 				if random.IntN(50) == 0 {
-					lead = 1 + random.Int64N(window/2)
+					lead = 1 + random.Int64N(most/2)
 				}
 				runtime.Gosched()
 				continue
 			}
 			published++
-			h.Publish(seamNotification(published))
+			publish(seamNotification(published))
 		}
 	})
 	for _, r := range readers {

@@ -94,7 +94,7 @@ func (s *Subscriber) Subscribe(ctx context.Context, filters []wire.Filter, resum
 		return ErrOverCapacity
 	}
 
-	from, reason := h.offset, wire.GapReason("")
+	from, reason := max(h.offset, s.ahead), wire.GapReason("")
 	if resume != nil {
 		if from, reason = h.resolve(*resume, head); reason != "" {
 			from = h.offset

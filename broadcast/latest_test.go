@@ -1,0 +1,115 @@
+package broadcast_test
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"attune/broadcast"
+	"attune/wire"
+)
+
+// Whoever asked for the latest loses detail and not the connection: of each entity the
+// last notification stays, in order, with the number of those that it stands for; what
+// ended an execution and what is no notification stay too.
+func TestHub_Latest(t *testing.T) {
+	h := broadcast.New(broadcast.Options{QueueSize: 6, WindowSize: 10})
+	s, _ := h.Connect(broadcast.Latest())
+	t.Cleanup(s.Close)
+	other := connect(t, h)
+	subscribe(t, s, "all")
+	subscribe(t, other, "all")
+	drain(t, s)
+	drain(t, other)
+	status := func(id int64, text string) wire.Notification {
+		n := execution(id)
+		n.Payload = json.RawMessage(`{"status":"` + text + `"}`)
+		h.Publish(n)
+		n.Cursor = h.Cursor()
+		return n
+	}
+	status(1, "scheduled")
+	status(1, "running")
+	ended := status(1, "completed")
+	s.Send(wire.Pong{})
+	status(2, "running")
+	again := status(1, "archived")   // the queue is full now
+	status(2, "running")             // and here it is made smaller
+	latest := status(2, "canceling") // the queue has room again
+	third := status(3, "running")
+
+	got := drain(t, s)
+	var terminal, pongs int
+	last := make(map[int64]wire.Notification)
+	total := 0
+	var offset uint64
+	for _, m := range got {
+		switch m := m.(type) {
+		case wire.Pong:
+			pongs++
+		case wire.Notification:
+			id, _ := m.EntityID.Int64()
+			last[id] = m
+			total += 1 + m.Coalesced
+			if m.Cursor.Offset <= offset {
+				t.Errorf("%s after offset %d", m.Cursor, offset)
+			}
+			offset = m.Cursor.Offset
+			if m.Cursor == ended.Cursor {
+				terminal++
+			}
+		default:
+			t.Errorf("got %T", m)
+		}
+	}
+	diff(t, "pongs, terminal, all that they stand for", []int{1, 1, 8}, []int{pongs, terminal, total})
+	for id, want := range map[int64]wire.Notification{1: again, 2: latest, 3: third} {
+		diff(t, "the last state", string(want.Payload), string(last[id].Payload))
+		diff(t, "its cursor", want.Cursor, last[id].Cursor)
+	}
+	if _, err := drainError(t, other); !errors.Is(err, broadcast.ErrSlowConsumer) {
+		t.Errorf("who did not ask for it: got %v, want %v", err, broadcast.ErrSlowConsumer)
+	}
+}
+
+// With more entities than the queue holds, also the latest is too much.
+func TestHub_Latest_TooManyEntities(t *testing.T) {
+	h := broadcast.New(broadcast.Options{QueueSize: 6, WindowSize: 10})
+	s, _ := h.Connect(broadcast.Latest())
+	t.Cleanup(s.Close)
+	subscribe(t, s, "all")
+	drain(t, s)
+	for id := range int64(7) {
+		h.Publish(execution(id))
+	}
+	if _, err := drainError(t, s); !errors.Is(err, broadcast.ErrSlowConsumer) {
+		t.Errorf("got %v, want %v", err, broadcast.ErrSlowConsumer)
+	}
+}
+
+// A queue is full by its bytes too, but takes one message of whatever size.
+func TestHub_QueueBytes(t *testing.T) {
+	h := broadcast.New(broadcast.Options{QueueSize: 100, QueueBytes: 1000, WindowSize: 10})
+	s := connect(t, h)
+	subscribe(t, s, "all")
+	drain(t, s)
+	n := execution(1)
+	large := n
+	large.Payload = json.RawMessage(`{"text":"` + strings.Repeat("x", 2000) + `"}`)
+	h.Publish(large)
+	diff(t, "one large message", 1, len(drain(t, s)))
+	h.Publish(n)
+	if stats := h.Stats(); stats.QueuedBytes < 100 || stats.QueuedBytes > 1000 {
+		t.Errorf("%d bytes are queued", stats.QueuedBytes)
+	}
+	h.Publish(large)
+	diff(t, "a small and a large one", 2, len(drain(t, s)))
+	diff(t, "bytes of an empty queue", 0, h.Stats().QueuedBytes)
+	h.Publish(large)
+	h.Publish(n)
+	if _, err := drainError(t, s); !errors.Is(err, broadcast.ErrSlowConsumer) {
+		t.Errorf("got %v, want %v", err, broadcast.ErrSlowConsumer)
+	}
+	diff(t, "bytes of a closed one", 0, h.Stats().QueuedBytes)
+}

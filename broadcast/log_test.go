@@ -1,0 +1,208 @@
+package broadcast_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+
+	"attune/broadcast"
+	"attune/wire"
+)
+
+// history is a log in memory. It hands out few notifications at once, as a log with
+// many rows does.
+type history struct {
+	mu   sync.Mutex
+	rows []wire.Notification // by offset, from 1 on
+	gone uint64              // rows up to here were deleted
+	err  error
+}
+
+func (l *history) append(n wire.Notification) wire.Notification {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n.Cursor.Offset = uint64(len(l.rows)) + 1
+	l.rows = append(l.rows, n)
+	return n
+}
+
+func (l *history) Read(_ context.Context, after, upTo uint64) ([]wire.Notification, uint64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil {
+		return nil, 0, l.err
+	}
+	if after < l.gone {
+		return nil, 0, &wire.GapError{Reason: wire.GapCursorExpired}
+	}
+	through := min(after+7, upTo, uint64(len(l.rows)))
+	return append([]wire.Notification(nil), l.rows[after:through]...), through, nil
+}
+
+func (l *history) Head(context.Context) (uint64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return uint64(len(l.rows)), l.err
+}
+
+// logged returns a hub that follows a log of the executions 1 to total and retains 10.
+func logged(total int64) (*broadcast.Hub, *history) {
+	log := new(history)
+	h := broadcast.New(broadcast.Options{QueueSize: 20, WindowSize: 10, Backlog: log})
+	h.Restart("log", 0, wire.GapCursorUnknown)
+	for id := range total {
+		h.PublishLogged(log.append(execution(id + 1)))
+	}
+	return h, log
+}
+
+func at(offset uint64) string { return wire.Cursor{Epoch: "log", Offset: offset}.String() }
+
+// From every position of the log, whether the window still holds it or not.
+func TestHub_Log_Resume(t *testing.T) {
+	h, _ := logged(50)
+	for offset := range uint64(51) {
+		s := connect(t, h)
+		resume(t, s, at(offset), "all")
+		got := drain(t, s)
+		diff(t, "from "+at(offset), upTo(int64(offset)+1, 50), ids(got))
+		diff(t, "messages", 51-int(offset), len(got))
+		h.PublishUnlogged(execution(99))
+		diff(t, "live", []int64{99}, ids(drain(t, s)))
+		s.Close()
+	}
+}
+
+// What was published before is not published again, and nothing is out of order.
+func TestHub_PublishLogged_Again(t *testing.T) {
+	h, log := logged(5)
+	s := connect(t, h)
+	subscribe(t, s, "all")
+	drain(t, s)
+	six, seven := log.append(execution(6)), log.append(execution(7))
+	h.PublishLogged(six)
+	h.PublishLogged(log.rows[2], six, seven, six)
+	h.PublishLogged(seven)
+	diff(t, "received", []int64{6, 7}, ids(drain(t, s)))
+	diff(t, "retained", 7, h.Stats().Retained)
+}
+
+// An outage's worth at once does not make anybody a slow consumer.
+func TestHub_PublishLogged_Many(t *testing.T) {
+	h, log := logged(5)
+	s := connect(t, h)
+	subscribe(t, s, "all")
+	drain(t, s)
+	var missed []wire.Notification
+	for id := range int64(500) {
+		missed = append(missed, log.append(execution(6+id)))
+	}
+	h.PublishLogged(missed...)
+	diff(t, "received", upTo(6, 505), ids(drain(t, s)))
+	h.PublishLogged(log.append(execution(506)))
+	diff(t, "live", []int64{506}, ids(drain(t, s)))
+}
+
+// A notification that no log holds reaches whoever is live, also while the log is empty.
+func TestHub_PublishUnlogged(t *testing.T) {
+	for _, total := range []int64{0, 3} {
+		h, _ := logged(total)
+		s := connect(t, h)
+		subscribe(t, s, "all")
+		drain(t, s)
+		n := execution(99)
+		h.PublishUnlogged(n)
+		n.Cursor = h.Cursor()
+		diff(t, "live", []wire.ServerMessage{n}, drain(t, s))
+		late := connect(t, h)
+		resume(t, late, at(0), "all")
+		diff(t, "replayed", upTo(1, total), ids(drain(t, late)))
+	}
+}
+
+func TestHub_Log_Expired(t *testing.T) {
+	h, log := logged(50)
+	log.gone = 20
+	s := connect(t, h)
+	resume(t, s, at(5), "all")
+	got := drain(t, s)
+	diff(t, "messages", []wire.ServerMessage{
+		wire.Subscribed{Filter: "all", Cursor: wire.Cursor{Epoch: "log", Offset: 5}},
+		wire.Gap{Reason: wire.GapCursorExpired, Cursor: h.Cursor()},
+	}, got)
+	edge := connect(t, h)
+	resume(t, edge, at(20), "all")
+	diff(t, "from the oldest position", upTo(21, 50), ids(drain(t, edge)))
+}
+
+// A log that cannot be read ends the stream: the client comes back with its cursor.
+func TestHub_Log_Unreadable(t *testing.T) {
+	h, log := logged(50)
+	log.err = errors.New("connection reset")
+	s := connect(t, h)
+	resume(t, s, at(5), "all")
+	if _, err := drainError(t, s); !errors.Is(err, log.err) {
+		t.Errorf("got %v, want %v", err, log.err)
+	}
+}
+
+// Another instance has read further: its cursor is good here too, and what this one
+// publishes up to there has been delivered.
+func TestHub_Log_CursorAhead(t *testing.T) {
+	h, log := logged(5)
+	var ahead []wire.Notification
+	for id := range int64(5) {
+		ahead = append(ahead, log.append(execution(6+id)))
+	}
+	s := connect(t, h)
+	resume(t, s, at(8), "entity:execution:9")
+	diff(t, "acknowledged", []wire.ServerMessage{
+		wire.Subscribed{Filter: "entity:execution:9", Cursor: wire.Cursor{Epoch: "log", Offset: 8}},
+	}, drain(t, s))
+	// A second filter starts where the first does, and says so.
+	subscribe(t, s, "all")
+	diff(t, "acknowledged", []wire.ServerMessage{
+		wire.Subscribed{Filter: "all", Cursor: wire.Cursor{Epoch: "log", Offset: 8}},
+	}, drain(t, s))
+	h.PublishLogged(ahead...)
+	diff(t, "received", []int64{9, 10}, ids(drain(t, s)))
+
+	level := connect(t, h) // nothing is new to it until something happens
+	resume(t, level, at(10), "all")
+	drain(t, level)
+	log.append(execution(11))
+	next := connect(t, h)
+	resume(t, next, at(11), "all")
+	drain(t, next)
+	h.PublishLogged(log.rows[10])
+	h.PublishUnlogged(execution(99))
+	diff(t, "after the head", []int64{99}, ids(drain(t, next)))
+	diff(t, "from the head", []int64{11, 99}, ids(drain(t, level)))
+
+	beyond := connect(t, h)
+	resume(t, beyond, at(12), "all")
+	gap, ok := drain(t, beyond)[1].(wire.Gap)
+	if !ok || gap.Reason != wire.GapCursorUnknown {
+		t.Errorf("beyond the log's head: got %v, want %s", gap, wire.GapCursorUnknown)
+	}
+}
+
+// Another sequence begins: everybody is told, live or reading, and the old cursors
+// mean nothing.
+func TestHub_Restart(t *testing.T) {
+	h, _ := logged(50)
+	live, reading := connect(t, h), connect(t, h)
+	subscribe(t, live, "all")
+	drain(t, live)
+	resume(t, reading, at(3), "all")
+	next(t, reading)
+	h.Restart("other", 7, wire.GapSourceOverflow)
+	gap := []wire.ServerMessage{wire.Gap{Reason: wire.GapSourceOverflow, Cursor: wire.Cursor{Epoch: "other", Offset: 7}}}
+	diff(t, "live", gap, drain(t, live))
+	got := drain(t, reading)
+	diff(t, "reading", gap, got[len(got)-1:])
+	late := connect(t, h)
+	resume(t, late, at(50), "all")
+	diff(t, "late", wire.ServerMessage(wire.Gap{Reason: wire.GapCursorUnknown, Cursor: h.Cursor()}), drain(t, late)[1])
+}
