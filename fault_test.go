@@ -214,7 +214,7 @@ func TestWait_Deaf(t *testing.T) {
 // There are no WebSockets: the row is read, for as long as the timeout says.
 func TestWait_NoWebSocket(t *testing.T) {
 	t.Parallel()
-	s := serveWithRunner(t, pgtest.Database(t))
+	s := serveWithRunner(t, pgtest.Database(t), "ATTUNE_WORKERS=100") // more than sleep at once
 	for name, refusal := range map[string]int32{"NotFound": 404, "BadGateway": 502, "Cut": -1} {
 		p := newProxy(t, s, nil)
 		p.refusal.Store(refusal)
