@@ -124,10 +124,23 @@ func loadConfig(environ map[string]string) (Config, error) {
 func nameSetting(err error) error {
 	if parse, ok := errors.AsType[env.ParseError](err); ok {
 		if field, ok := reflect.TypeFor[Config]().FieldByName(parse.Name); ok {
-			return fmt.Errorf("%s: %w", field.Tag.Get("env"), parse.Err)
+			return fmt.Errorf("%s: %w: want %s", field.Tag.Get("env"), parse.Err, accepted(field.Type))
 		}
 	}
 	return err
+}
+
+// accepted says how values of a setting's type are written.
+func accepted(t reflect.Type) string {
+	switch t {
+	case reflect.TypeFor[time.Duration]():
+		return "a duration such as 5s or 1m30s"
+	case reflect.TypeFor[slog.Level]():
+		return "debug, info, warn or error"
+	case reflect.TypeFor[bool]():
+		return "true or false"
+	}
+	return "a whole number"
 }
 
 // validate returns what is wrong with values that parsed; a field that did not has

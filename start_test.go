@@ -93,8 +93,8 @@ func TestServe_CannotStart(t *testing.T) {
 			[]string{"another attune is running", inUse},
 		},
 		"Configuration": {
-			[]string{"DATABASE_URL=" + good.String(), "ATTUNE_LISTEN_ADDR=8081", "ATTUNE_DRAIN=soon", "ATTUNE_QUEUE_SIZE=0", "ATTUNE_LOG_FORMAT=xml"},
-			[]string{"ATTUNE_LISTEN_ADDR: ", "want host:port", "ATTUNE_DRAIN: ", "ATTUNE_QUEUE_SIZE: ", "want 1 to 1000000", "ATTUNE_LOG_FORMAT: ", "want text or json"},
+			[]string{"DATABASE_URL=" + good.String(), "ATTUNE_LISTEN_ADDR=8081", "ATTUNE_DRAIN=soon", "ATTUNE_LOG_LEVEL=loud", "ATTUNE_QUEUE_SIZE=0", "ATTUNE_LOG_FORMAT=xml"},
+			[]string{"ATTUNE_LISTEN_ADDR: ", "want host:port", "ATTUNE_DRAIN: ", "want a duration such as 5s", "ATTUNE_LOG_LEVEL: ", "want debug, info, warn or error", "ATTUNE_QUEUE_SIZE: ", "want 1 to 1000000", "ATTUNE_LOG_FORMAT: ", "want text or json"},
 		},
 		"OpenToAll": {
 			[]string{"DATABASE_URL=" + good.String(), "ATTUNE_LISTEN_ADDR=0.0.0.0:0"},
