@@ -188,7 +188,7 @@ func (s *Server) MetricsHandler() http.Handler {
 
 // Run serves on ln until ctx is done, then says it is not ready, says goodbye to
 // every stream within Drain, finishes what it accepted, and returns within Drain and
-// two seconds more.
+// two seconds more. When ln fails it does the same, and returns why.
 func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	srv := s.httpServer(s.Handler())
 	served := make(chan error, 1)
@@ -199,18 +199,17 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	defer stopPolling()
 	polls.Go(func() { s.pollWhileDegraded(polling) })
 
+	var failed error
 	select {
-	case err := <-served: // never nil
-		s.goodbye()
-		s.sockets.cut()
-		_ = srv.Close() // what it accepted before
-		s.streams.Wait()
-		return fmt.Errorf("serve on %s: %w", ln.Addr(), err)
+	case failed = <-served:
 	case <-ctx.Done():
 	}
 	err := s.shutdown(context.WithoutCancel(ctx), srv)
-	if served := <-served; !errors.Is(served, http.ErrServerClosed) {
-		err = errors.Join(err, fmt.Errorf("serve on %s: %w", ln.Addr(), served))
+	if failed == nil {
+		failed = <-served
+	}
+	if !errors.Is(failed, http.ErrServerClosed) {
+		err = errors.Join(fmt.Errorf("serve on %s: %w", ln.Addr(), failed), err)
 	}
 	return err
 }
