@@ -46,7 +46,6 @@ const (
 var (
 	errSilent = errors.New("no sign of life for " + silenceTimeout.String())
 	errNoAck  = errors.New("the subscription was not acknowledged within " + ackTimeout.String())
-	errNoType = errors.New("the frame has no type")
 )
 
 // StreamOptions says where a stream starts and how it travels.
@@ -160,7 +159,7 @@ func (s *stream) connected(u *url.URL) {
 
 // receive takes one frame from the server. The error, if any, ends the connection.
 func (s *stream) receive(frame []byte) error {
-	m, err := decode(frame)
+	m, err := wire.DecodeServerMessage(frame)
 	if err != nil {
 		s.client.log.Warn("frame skipped", slog.Any("err", err), slog.Int("bytes", len(frame)))
 		return s.hand(wire.Gap{Reason: GapUndecodable})
@@ -238,24 +237,6 @@ func (s *stream) hand(m wire.ServerMessage) error {
 		return &handlerError{err}
 	}
 	return nil
-}
-
-// decode decodes a frame; nil for a type that only newer servers know. A frame that
-// names no type at all is an error: it may have been a notification.
-func decode(frame []byte) (wire.ServerMessage, error) {
-	m, err := wire.DecodeServerMessage(frame)
-	if err != nil || m != nil {
-		return m, err
-	}
-	members, err := wire.Object(frame)
-	if err != nil {
-		return nil, err
-	}
-	var tag string
-	if json.Unmarshal(members["type"], &tag) != nil || tag == "" {
-		return nil, errNoType
-	}
-	return nil, nil
 }
 
 // cursorText returns the cursor of a frame. What wire.Cursor cannot hold is a cursor

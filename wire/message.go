@@ -106,13 +106,16 @@ func EncodeServerMessage(m ServerMessage) []byte {
 }
 
 // DecodeServerMessage decodes a frame that a server sent. A type that this version
-// does not know gives a nil message and no error: newer servers may send more.
+// does not know gives a nil message and no error: newer servers may send more. A
+// frame that names no type is an error: it may have been a notification.
 func DecodeServerMessage(b []byte) (ServerMessage, error) {
 	tag, _, err := decodeTag(b)
 	if err != nil {
 		return nil, err
 	}
 	switch tag {
+	case "":
+		return nil, &Error{Code: CodeUnknownType, Message: `the frame has no "type"`}
 	case "notification":
 		return decodeAs[Notification](b)
 	case "welcome":
