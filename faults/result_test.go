@@ -1,0 +1,67 @@
+package faults_test
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+
+	"attune/faults"
+)
+
+// results are what the scenarios found, printed at the end.
+//
+//nolint:gochecknoglobals // one for all tests is the point
+var results resultTable
+
+type resultTable struct {
+	mu   sync.Mutex
+	rows []result
+}
+
+// result is a row of the table.
+type result struct {
+	scenario, source string
+	faults           int
+	report           faults.Report
+	note             string
+}
+
+func (r *resultTable) add(row result) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rows = append(r.rows, row)
+}
+
+// print writes the table as Markdown.
+func (r *resultTable) print(w io.Writer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.rows) == 0 {
+		return
+	}
+	slices.SortStableFunc(r.rows, func(a, b result) int { return strings.Compare(a.scenario+a.source, b.scenario+b.source) })
+	fmt.Fprintf(w, "\nseed %d, race detector %t\n\n", *seed, raceEnabled())
+	fmt.Fprintln(w, "| scenario | source | faults | committed | connections | deliveries checked | gaps told | excused by gaps | violations | |")
+	fmt.Fprintln(w, "|---|---|--:|--:|--:|--:|--:|--:|--:|---|")
+	var sum result
+	for _, row := range r.rows {
+		line(w, row)
+		sum.faults += row.faults
+		sum.report.Commits += row.report.Commits
+		sum.report.Connections += row.report.Connections
+		sum.report.Delivered += row.report.Delivered
+		sum.report.Gaps += row.report.Gaps
+		sum.report.Excused += row.report.Excused
+		sum.report.Violations = append(sum.report.Violations, row.report.Violations...)
+	}
+	sum.scenario = "all"
+	line(w, sum)
+}
+
+func line(w io.Writer, row result) {
+	fmt.Fprintf(w, "| %s | %s | %d | %d | %d | %d | %d | %d | %d | %s |\n", row.scenario, row.source, row.faults,
+		row.report.Commits, row.report.Connections, row.report.Delivered, row.report.Gaps, row.report.Excused,
+		len(row.report.Violations), row.note)
+}
