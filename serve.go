@@ -38,12 +38,7 @@ func serveCommand(environ map[string]string) *cobra.Command {
 			"built-in actions. Settings come from flags, then the environment:\n\n" + settingsHelp(),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			settled := maps.Clone(environ)
-			for _, s := range settings() {
-				if f := cmd.Flags().Lookup(s.flag); f.Changed {
-					settled[s.name] = f.Value.String()
-				}
-			}
+			settled := flagged(cmd, environ, settings())
 			cfg, err := loadConfig(settled)
 			if err != nil {
 				return err
@@ -51,20 +46,40 @@ func serveCommand(environ map[string]string) *cobra.Command {
 			return serve(cmd.Context(), cfg, settled, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
-	for _, s := range settings() {
+	addFlags(cmd, settings())
+	return cmd
+}
+
+// flagged returns the settings of environ, with those over them that were given as
+// flags.
+func flagged(cmd *cobra.Command, environ map[string]string, known []setting) map[string]string {
+	settled := maps.Clone(environ)
+	for _, s := range known {
+		if f := cmd.Flags().Lookup(s.flag); f.Changed {
+			settled[s.name] = f.Value.String()
+		}
+	}
+	return settled
+}
+
+// addFlags adds a flag for each setting.
+func addFlags(cmd *cobra.Command, known []setting) {
+	for _, s := range known {
 		if s.boolean {
 			cmd.Flags().Bool(s.flag, false, s.name)
 		} else {
 			cmd.Flags().String(s.flag, "", s.name)
 		}
 	}
-	return cmd
 }
 
 // settingsHelp is the list of settings in --help.
-func settingsHelp() string {
+func settingsHelp() string { return describe(settings()) }
+
+// describe lists settings, one a line.
+func describe(known []setting) string {
 	var b strings.Builder
-	for _, s := range settings() {
+	for _, s := range known {
 		fmt.Fprintf(&b, "  %-24s %s", s.name, s.description)
 		if s.fallback != "" {
 			fmt.Fprintf(&b, " (default %s)", s.fallback)

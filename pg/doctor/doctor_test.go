@@ -1,0 +1,120 @@
+package doctor_test
+
+import (
+	"strings"
+	"testing"
+
+	"attune/pg/doctor"
+	"attune/pg/live"
+	"attune/pg/pgtest"
+)
+
+// Nothing is wrong with a platform's database as it is: what there is to say are
+// notes.
+func TestExamine_Platform(t *testing.T) {
+	report := examine(t, config(database(t, platform)))
+	if !report.OK {
+		t.Error("something needs action")
+	}
+	for check, parts := range map[string][]string{
+		"reachable": {"PostgreSQL answers at host", `user "attune"`}, "version": {"no known bug"}, "standby": {"primary"},
+		"writable": {"may write"}, "encoding": {"UTF8"}, "pooler": {"no pooler"}, "listen": {"came back in"},
+		"queue": {"0.0 % full"}, "listeners": {"LISTEN"}, "connections": {"free"}, "privileges": {"may do"},
+		"executions": {`"attune"."execution"`}, "log": {"no log"}, "triggers": {"3 triggers"},
+		"payload_entity": {"name an entity"},
+	} {
+		want(t, report, check, doctor.OK, parts...)
+	}
+	want(t, report, "payload_size", doctor.Note, "notify_on_notification_insert on attune.notification (entity_type, entity, activity)")
+	want(t, report, "search_path", doctor.Note, "attune.notify_execution_created", "ALTER FUNCTION")
+	want(t, report, "channels", doctor.Note, "not seen to notify 14", "attune_notifications")
+}
+
+func TestExamine_Standalone(t *testing.T) {
+	url := pgtest.Database(t)
+	migrate(t, url)
+	report := examine(t, config(url))
+	if !report.OK {
+		t.Error("something needs action")
+	}
+	want(t, report, "executions", doctor.OK, `"attune"."execution"`)
+	want(t, report, "log", doctor.OK, "no losses")
+	want(t, report, "search_path", doctor.OK)
+	want(t, report, "payload_size", doctor.OK)
+}
+
+// What is examined is left as it was.
+func TestExamine_WritesNothing(t *testing.T) {
+	url := database(t, platform)
+	conn := connect(t, url)
+	count := func() (objects, rows, listening int) {
+		t.Helper()
+		err := conn.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM pg_class) + (SELECT count(*) FROM pg_proc),
+			(SELECT count(*) FROM attune.execution), (SELECT count(*) FROM pg_stat_activity WHERE application_name = 'attune doctor')`).
+			Scan(&objects, &rows, &listening)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return objects, rows, listening
+	}
+	objects, rows, _ := count()
+	examine(t, config(url))
+	objectsAfter, rowsAfter, _ := count()
+	if objects != objectsAfter || rows != rowsAfter {
+		t.Errorf("objects %d, then %d; rows %d, then %d", objects, objectsAfter, rows, rowsAfter)
+	}
+	eventually(t, "its sessions end", func() bool { _, _, n := count(); return n == 0 })
+}
+
+func TestExamine_Unreachable(t *testing.T) {
+	good := pgtest.Database(t)
+	for name, tt := range map[string]struct {
+		url  string
+		want []string
+	}{
+		"NoServer":      {"postgres://u:s3cr3t@127.0.0.1:1/db", []string{"host 127.0.0.1 port 1", "check that the server runs"}},
+		"NoHost":        {"postgres://u:s3cr3t@no-such-host.invalid/db", []string{"check the host"}},
+		"NoURL":         {"postgres://u:s3cr3t@:x:/", []string{"want postgres://"}},
+		"WrongPassword": {withPassword(t, good, "s3cr3t"), []string{"check user and password"}},
+		"NoDatabase":    {inDatabase(t, good, "missing"), []string{"create the database"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			report := examine(t, config(tt.url))
+			if report.OK || len(report.Findings) != 1 {
+				t.Errorf("got %+v, want one finding", report)
+			}
+			want(t, report, "reachable", doctor.Problem, tt.want...)
+			if f := report.Findings[0]; strings.Contains(f.Message+f.Remedy, "s3cr3t") || strings.Contains(f.Message, f.Remedy) {
+				t.Errorf("finding %+v", f)
+			}
+		})
+	}
+}
+
+func TestExamine_Log(t *testing.T) {
+	url := database(t, platform)
+	conn := connect(t, url)
+	if err := live.Install(t.Context(), conn); err != nil {
+		t.Fatal(err)
+	}
+	cfg := config(url)
+	cfg.LogNeeded = true
+	want(t, examine(t, cfg), "log", doctor.OK, "no losses")
+	execute(t, url, `SELECT nextval('attune_live.losses') FROM generate_series(1, 3)`)
+	want(t, examine(t, cfg), "log", doctor.Warning, "3 notifications", "the server's log")
+
+	t.Run("Missing", func(t *testing.T) {
+		cfg := config(database(t, platform))
+		cfg.LogNeeded = true
+		want(t, examine(t, cfg), "log", doctor.Problem, "attune db install")
+	})
+	t.Run("Unreadable", func(t *testing.T) {
+		report := examine(t, config(asRole(t, url, "")))
+		want(t, report, "privileges", doctor.Problem, "may not read the log", "GRANT USAGE ON SCHEMA attune_live TO")
+	})
+	t.Run("OldRows", func(t *testing.T) {
+		execute(t, url, `INSERT INTO attune_live.notification_log VALUES (nextval('attune_live.seq'), 'c', 't', '1', NULL, '{}', now() - interval '40 days');
+			SELECT setval('attune_live.losses', 0, false)`)
+		want(t, examine(t, cfg), "log", doctor.Warning, "not pruned")
+	})
+}

@@ -1,0 +1,406 @@
+package doctor
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"attune/pg/live"
+)
+
+// function is a function that notifies.
+type function struct {
+	oid       uint32
+	name      string // qualified, for people
+	call      string // as it is called: without schema
+	source    string // without comments
+	arguments []string
+	pinned    bool // has a search_path of its own
+}
+
+// trigger is a trigger whose function notifies, by itself or by one that it calls.
+type trigger struct {
+	name      string // "orders_announce on public.orders", for people
+	function  *function
+	source    string // of its function and of those that it calls to notify
+	channels  []string
+	elsewhere bool // notifies channels that cannot be read from the source
+	enabled   bool
+	columns   []column
+	pinned    bool
+}
+
+// column is a column of a trigger's table.
+type column struct {
+	name string
+	// unbounded: a value may be of any size. document: that is what the type is for
+	// (json, bytea, xml, arrays), as opposed to text, which mostly is short.
+	unbounded, document bool
+}
+
+// triggers are those that notify.
+type triggers struct {
+	all []*trigger
+	err error // why they could not be read
+}
+
+// notifiers reads the triggers once.
+func (p *patient) notifiers(ctx context.Context) *triggers {
+	if p.triggers == nil {
+		all, err := readTriggers(ctx, p)
+		p.triggers = &triggers{all: all, err: err}
+	}
+	return p.triggers
+}
+
+func readTriggers(ctx context.Context, p *patient) ([]*trigger, error) {
+	functions, err := readFunctions(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := p.pool.Query(ctx, `
+		SELECT t.tgfoid, format('%s on %s.%s', t.tgname, n.nspname, c.relname), t.tgenabled IN ('O', 'A'), t.tgargs,
+		       array(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
+		       array(SELECT CASE
+		               WHEN b.typname IN ('json', 'jsonb', 'bytea', 'xml', 'hstore', 'tsvector') OR b.typcategory IN ('A', 'C') THEN 'document'
+		               WHEN b.typcategory = 'S' AND b.typname <> 'name' AND (b.typname = 'text' OR coalesce(nullif(a.atttypmod, -1), d.typtypmod) NOT BETWEEN 0 AND 4000) THEN 'text'
+		               ELSE '' END
+		             FROM pg_attribute a JOIN pg_type d ON d.oid = a.atttypid
+		             JOIN pg_type b ON b.oid = CASE d.typtype WHEN 'd' THEN d.typbasetype ELSE d.oid END
+		             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum)
+		FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE NOT t.tgisinternal AND n.nspname <> $1
+		  -- The copies that partitions have of their parent's trigger say nothing new.
+		  AND NOT EXISTS (SELECT FROM pg_inherits i JOIN pg_trigger u ON u.tgrelid = i.inhparent AND u.tgfoid = t.tgfoid AND u.tgname = t.tgname
+		                  WHERE i.inhrelid = t.tgrelid)
+		ORDER BY 2`, live.Schema)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []*trigger
+	for rows.Next() {
+		var t trigger
+		var oid uint32
+		var args []byte
+		var names, kinds []string
+		if err := rows.Scan(&oid, &t.name, &t.enabled, &args, &names, &kinds); err != nil {
+			return nil, err
+		}
+		for i, name := range names {
+			t.columns = append(t.columns, column{name: name, unbounded: kinds[i] != "", document: kinds[i] == "document"})
+		}
+		if t.resolve(oid, strings.Split(string(bytes.TrimSuffix(args, []byte{0})), "\x00"), functions) {
+			all = append(all, &t)
+		}
+	}
+	return all, rows.Err()
+}
+
+// readFunctions reads the functions of triggers, and those that notify: the latter
+// may be called by the former.
+func readFunctions(ctx context.Context, p *patient) ([]*function, error) {
+	rows, err := p.pool.Query(ctx, `
+		SELECT p.oid, format('%s.%s', n.nspname, p.proname), p.proname::text, p.prosrc, coalesce(p.proargnames, '{}'),
+		       EXISTS (SELECT FROM unnest(p.proconfig) c WHERE c LIKE 'search_path=%')
+		FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
+		WHERE l.lanname NOT IN ('internal', 'c') AND n.nspname NOT IN ('pg_catalog', 'information_schema', $1)
+		  AND (p.prosrc ~* '\mnotify\M|pg_notify' OR p.oid IN (SELECT tgfoid FROM pg_trigger WHERE NOT tgisinternal))
+		  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e')
+		ORDER BY 2, 1`, live.Schema)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (*function, error) {
+		var f function
+		err := row.Scan(&f.oid, &f.name, &f.call, &f.source, &f.arguments, &f.pinned)
+		f.source = uncommented(f.source)
+		return &f, err
+	})
+}
+
+// resolve finds out what a trigger notifies, given its function's oid and its
+// arguments. It returns false when that is nothing.
+func (t *trigger) resolve(oid uint32, args []string, functions []*function) bool {
+	i := slices.IndexFunc(functions, func(f *function) bool { return f.oid == oid })
+	if i < 0 {
+		return false
+	}
+	t.function = functions[i]
+	t.source, t.pinned = t.function.source, t.function.pinned
+	sent := calls(t.source, "pg_notify")
+	t.channels = notifyStatements(t.source)
+	notifies := len(sent)+len(t.channels) > 0
+	for _, call := range sent {
+		t.addChannel(call[0], args)
+	}
+	for _, f := range functions {
+		if f.oid == oid {
+			continue
+		}
+		inner := calls(f.source, "pg_notify")
+		outer := calls(t.function.source, f.call)
+		if len(outer) == 0 || len(inner)+len(notifyStatements(f.source)) == 0 {
+			continue
+		}
+		notifies = true
+		t.source += "\n" + f.source
+		t.pinned = t.pinned && f.pinned
+		t.channels = append(t.channels, notifyStatements(f.source)...)
+		for _, call := range inner {
+			parameter := f.parameter(call[0])
+			for _, given := range outer {
+				if parameter >= 0 && parameter < len(given) {
+					t.addChannel(given[parameter], args)
+				} else {
+					t.addChannel(call[0], nil)
+				}
+			}
+		}
+	}
+	slices.Sort(t.channels)
+	t.channels = slices.Compact(t.channels)
+	return notifies
+}
+
+// parameter returns which parameter of f an expression is, -1 if it is none.
+func (f *function) parameter(expression string) int {
+	expression, _, _ = strings.Cut(expression, "::")
+	expression = strings.TrimSpace(expression)
+	if number, ok := strings.CutPrefix(expression, "$"); ok {
+		n, err := strconv.Atoi(number)
+		if err != nil {
+			return -1
+		}
+		return n - 1
+	}
+	_, bare, qualified := strings.Cut(expression, ".")
+	if !qualified {
+		bare = expression
+	}
+	return slices.IndexFunc(f.arguments, func(name string) bool { return strings.EqualFold(name, bare) })
+}
+
+// addChannel notes the channel that an expression names.
+func (t *trigger) addChannel(expression string, args []string) {
+	if name, ok := literal(expression); ok {
+		t.channels = append(t.channels, name)
+		return
+	}
+	argument := regexp.MustCompile(`(?i)^tg_argv\s*\[\s*(\d+)\s*\]`)
+	if m := argument.FindStringSubmatch(expression); m != nil {
+		if n, err := strconv.Atoi(m[1]); err == nil && n < len(args) {
+			t.channels = append(t.channels, args[n])
+			return
+		}
+	}
+	t.elsewhere = true
+}
+
+// listened reports whether a trigger may notify a channel that is listened to.
+func (t *trigger) listened(channels []string) bool {
+	return t.elsewhere || slices.ContainsFunc(t.channels, func(c string) bool { return slices.Contains(channels, c) })
+}
+
+// checkTriggers tells which triggers notify.
+func checkTriggers(ctx context.Context, p *patient) []Finding {
+	found := p.notifiers(ctx)
+	if found.err != nil {
+		return unread("the triggers", found.err)
+	}
+	var off []string
+	for _, t := range found.all {
+		if !t.enabled {
+			off = append(off, t.name)
+		}
+	}
+	if len(off) > 0 {
+		return warning("triggers that notify are disabled: "+list(off), "ALTER TABLE … ENABLE TRIGGER …, or drop those that nobody needs")
+	}
+	if len(found.all) == 0 {
+		return ok("no trigger calls pg_notify")
+	}
+	return ok("%s call pg_notify", plural(len(found.all), "trigger"))
+}
+
+// checkPayloadSize looks for payloads that can reach 8000 bytes: there pg_notify
+// fails, and with it the statement that fired the trigger.
+func checkPayloadSize(ctx context.Context, p *patient) []Finding {
+	found := p.notifiers(ctx)
+	if found.err != nil {
+		return unread("the triggers", found.err)
+	}
+	var failing, losing, texts []string
+	for _, t := range found.all {
+		documents, text := t.unbounded()
+		switch what := list(append(documents, text...)); {
+		case len(documents)+len(text) == 0:
+		case guarded(t.source):
+		case forgiving(t.source):
+			losing = append(losing, fmt.Sprintf("%s (%s)", t.name, what))
+		case len(documents) > 0:
+			failing = append(failing, fmt.Sprintf("%s (%s)", t.name, what))
+		default:
+			texts = append(texts, fmt.Sprintf("%s (%s)", t.name, what))
+		}
+	}
+	const measure = "send keys rather than columns of any size, or measure: IF octet_length(payload) < 8000 THEN … ELSE send the key alone"
+	var findings []Finding
+	if len(failing) > 0 {
+		findings = append(findings, warning("payloads can reach 8000 bytes, and then the write itself fails (SQLSTATE 22023): "+list(failing), measure)...)
+	}
+	if len(losing) > 0 {
+		findings = append(findings, warning("payloads can reach 8000 bytes, and then the notification is lost without a gap: "+list(losing), measure)...)
+	}
+	if len(texts) > 0 {
+		findings = append(findings, note("a very long text in a payload makes the write fail at 8000 bytes (SQLSTATE 22023): "+list(texts), measure)...)
+	}
+	if len(findings) == 0 {
+		return ok("no payload of a trigger is seen to reach 8000 bytes")
+	}
+	return findings
+}
+
+// unbounded returns the columns of any size that get into a payload. A text counts
+// as a document where the row is sent as a whole: then nobody chose it.
+func (t *trigger) unbounded() (documents, texts []string) {
+	whole, without := wholeRows(t.function.source)
+	named := namedColumns(t.function.source)
+	for _, c := range t.columns {
+		sent := whole && !slices.Contains(without, c.name)
+		if !c.unbounded || !sent && !slices.Contains(named, c.name) {
+			continue
+		}
+		if c.document || sent {
+			documents = append(documents, c.name)
+		} else {
+			texts = append(texts, c.name)
+		}
+	}
+	return documents, texts
+}
+
+// checkPayloadEntity looks for payloads that name no entity: such notifications are
+// skipped.
+func checkPayloadEntity(ctx context.Context, p *patient) []Finding {
+	found := p.notifiers(ctx)
+	if found.err != nil {
+		return unread("the triggers", found.err)
+	}
+	var missing []string
+	for _, t := range found.all {
+		if !t.listened(p.cfg.Channels) {
+			continue
+		}
+		if lacks := t.lacks(); len(lacks) > 0 {
+			missing = append(missing, fmt.Sprintf("%s (no %s)", t.name, strings.Join(lacks, ", no ")))
+		}
+	}
+	if len(missing) > 0 {
+		return warning("notifications without an entity are skipped: "+list(missing),
+			"build the payload with json_build_object('entity_type', …, 'entity_id', NEW.id, …)")
+	}
+	return ok("payloads of triggers name an entity")
+}
+
+// lacks returns what of an entity is not to be found in a trigger's payload.
+func (t *trigger) lacks() []string {
+	whole, without := wholeRows(t.function.source)
+	has := func(names ...string) bool {
+		return slices.ContainsFunc(names, func(name string) bool {
+			return mentions(t.source, name) ||
+				whole && !slices.Contains(without, name) && slices.ContainsFunc(t.columns, func(c column) bool { return c.name == name })
+		})
+	}
+	var lacks []string
+	if !has("entity_type") {
+		lacks = append(lacks, "entity_type")
+	}
+	if !has("entity_id", "entity") {
+		lacks = append(lacks, "entity_id")
+	}
+	return lacks
+}
+
+// checkSearchPath looks for functions that take their tables and functions from
+// whatever search path the writer has.
+func checkSearchPath(ctx context.Context, p *patient) []Finding {
+	found := p.notifiers(ctx)
+	if found.err != nil {
+		return unread("the triggers", found.err)
+	}
+	var loose []string
+	for _, t := range found.all {
+		if !t.pinned {
+			loose = append(loose, t.function.name)
+		}
+	}
+	slices.Sort(loose)
+	if loose = slices.Compact(loose); len(loose) > 0 {
+		return note("functions of triggers without a search_path of their own: a writer with another one may make them fail or do something else: "+list(loose),
+			"ALTER FUNCTION … SET search_path = …, where all that they name is found")
+	}
+	return ok("functions of triggers that notify have a search_path of their own")
+}
+
+// checkChannels compares the channels that are notified with those that are listened
+// to.
+func checkChannels(ctx context.Context, p *patient) []Finding {
+	found := p.notifiers(ctx)
+	if found.err != nil {
+		return unread("the triggers", found.err)
+	}
+	var notified []string
+	elsewhere := false
+	for _, t := range found.all {
+		if t.enabled {
+			notified = append(notified, t.channels...)
+			elsewhere = elsewhere || t.elsewhere
+		}
+	}
+	slices.Sort(notified)
+	notified = slices.Compact(notified)
+	var unheard, silent []string
+	for _, c := range notified {
+		if !slices.Contains(p.cfg.Channels, c) {
+			unheard = append(unheard, c)
+		}
+	}
+	for _, c := range p.cfg.Channels {
+		if !slices.Contains(notified, c) {
+			silent = append(silent, c)
+		}
+	}
+	var findings []Finding
+	if len(silent) == len(p.cfg.Channels) && !elsewhere && !p.logged(ctx) {
+		const nobody = "no trigger notifies any of the channels that attune listens to"
+		if len(unheard) > 0 {
+			return warning(fmt.Sprintf("%s, but others: %s", nobody, list(unheard)), "ATTUNE_CHANNELS="+strings.Join(unheard, ","))
+		}
+		return warning(nobody, "add triggers that call pg_notify, or let attune watch tables (attune db watch); if programs notify, all is well")
+	}
+	if len(unheard) > 0 {
+		findings = append(findings, note("triggers notify channels that attune does not listen to: "+list(unheard), "add to ATTUNE_CHANNELS those that subscribers should see")...)
+	}
+	if len(silent) > 0 {
+		findings = append(findings, note(fmt.Sprintf("of the channels that attune listens to, triggers are not seen to notify %d: %s", len(silent), list(silent)),
+			"nothing, if programs notify them; else correct their names in ATTUNE_CHANNELS")...)
+	}
+	if len(findings) == 0 {
+		return ok("every channel that triggers notify is listened to, and the other way round")
+	}
+	return findings
+}
+
+// logged reports whether there is a log, which needs no channel.
+func (p *patient) logged(ctx context.Context) bool {
+	var installed bool
+	err := p.pool.QueryRow(ctx, "SELECT to_regclass('attune_live.notification_log') IS NOT NULL").Scan(&installed)
+	return err == nil && installed
+}
