@@ -105,3 +105,13 @@ func (l *listener) next() live.Announcement {
 	}
 	return a
 }
+
+// waitFor returns when a query returns true.
+func waitFor(t *testing.T, pool *pgxpool.Pool, sql string) {
+	t.Helper()
+	for deadline := time.Now().Add(wait); !queryOne[bool](t, pool, sql); {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %s: %s", wait, sql)
+		}
+	}
+}

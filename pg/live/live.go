@@ -30,6 +30,7 @@ package live
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -43,6 +44,10 @@ const (
 	// Channel is the PostgreSQL channel of announcements.
 	Channel = "attune_live"
 )
+
+// ErrNotInstalled says that the database has no schema attune_live, or that of
+// another program.
+var ErrNotInstalled = errors.New("the schema " + Schema + " is not installed")
 
 //go:embed sql/install.sql
 var installSQL string
@@ -68,22 +73,36 @@ func Install(ctx context.Context, db DB) error {
 	return nil
 }
 
-// begin and commit enclose every script.
+// begin and commit enclose every script, and each begins by waiting for the others.
 const (
 	begin  = "BEGIN;\n\n"
 	commit = "\nCOMMIT;\n"
+	lock   = "SELECT pg_advisory_xact_lock(hashtextextended('attune_live.install', 0))"
 )
 
 // script makes one transaction of statements.
 func script(statements string) string { return begin + statements + commit }
 
-// run executes a script. The transaction is begun and committed by pgx, so that an
-// error leaves the connection usable.
+// run executes a script of this package. The transaction is begun and committed by
+// pgx, so that an error leaves the connection usable.
 func run(ctx context.Context, db DB, script string) error {
-	statements := strings.TrimSuffix(strings.TrimPrefix(script, begin), commit)
+	return locked(ctx, db, func(DB) (string, error) { return script, nil })
+}
+
+// locked writes a script and executes it, in one transaction in which nobody else
+// changes the schema: what was read for it is still so. An empty script is fine.
+func locked(ctx context.Context, db DB, write func(DB) (string, error)) error {
 	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, lock); err != nil {
+			return err
+		}
+		script, err := write(tx)
+		if err != nil || script == "" {
+			return err
+		}
+		statements := strings.TrimSuffix(strings.TrimPrefix(script, begin), commit)
 		// The simple protocol takes several statements at once.
-		_, err := tx.Exec(ctx, statements, pgx.QueryExecModeSimpleProtocol)
+		_, err = tx.Exec(ctx, statements, pgx.QueryExecModeSimpleProtocol)
 		return err
 	})
 }

@@ -67,26 +67,65 @@ WHERE (SELECT last_value FROM attune_live.seq) < greatest(
     (SELECT max(seq) FROM attune_live.notification_log),
     (SELECT pruned_seq FROM attune_live.meta));
 
--- The functions below run as their owner, so that a writer needs no right on this schema, and name everything in full:
--- a search_path of theirs would cost each writer the change and the change back.
+-- What watched tables there are, and how.
+CREATE TABLE IF NOT EXISTS attune_live.watch (
+    relation regclass PRIMARY KEY,
+    name     text NOT NULL,             -- of the relation, as it was then
+    function text NOT NULL,             -- how the names of its functions begin
+    options  jsonb NOT NULL,
+    digest   text NOT NULL,             -- of the script that made it: says whether there is anything to do
+    watched  timestamptz NOT NULL DEFAULT now()
+);
 
--- lose() makes a loss known: counted for good at once, and announced to whoever listens now. It never fails.
+-- The functions that triggers and writers call run as their owner, so that a writer needs no right on what is here, and
+-- with a search_path of their own, so that the writer's can not lend them other functions.
+
+-- lose() makes a loss known: counted for good at once, and announced at its place in the order of commits.
 CREATE OR REPLACE FUNCTION attune_live.lose(what text, why text) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER
+    LANGUAGE plpgsql
 AS $fn$
 BEGIN
     RAISE WARNING 'attune_live: % is not announced: %', what, why
-        USING HINT = 'The write itself is not affected. Subscribers are told of a gap.';
+        USING HINT = 'The write itself is not affected. Subscribers are told that something may be missing.';
     BEGIN
-        PERFORM pg_catalog.pg_notify('attune_live', 'lost');
+        PERFORM pg_notify('attune_live', 'lost');
     EXCEPTION WHEN OTHERS THEN
-        NULL;
+        NULL; -- then the number tells whoever looks
     END;
     BEGIN
-        PERFORM pg_catalog.nextval('attune_live.losses');
+        PERFORM nextval('attune_live.losses');
     EXCEPTION WHEN OTHERS THEN
-        NULL; -- no such sequence, or a transaction that may not write
+        NULL; -- no such sequence, or a transaction that may not write: then the announcement tells
     END;
+END
+$fn$;
+
+-- publish() logs a notification and announces it. From here to the end of the transaction the commit lock is held, so
+-- it is called at commit and not before, and all that can be done before the lock is.
+CREATE OR REPLACE FUNCTION attune_live.publish(
+    channel text, entity_type text, entity_id text, user_id bigint, payload json) RETURNS void
+    LANGUAGE plpgsql
+AS $fn$
+DECLARE
+    body text := concat(E'\n', entity_type, E'\n', entity_id, E'\n', user_id, E'\n', channel, E'\n', payload);
+    n    bigint;
+BEGIN
+    IF octet_length(body) > 7980 THEN
+        body := ''; -- NOTIFY takes 7999 bytes, and the number may need 19
+    END IF;
+    -- IF ... END IF evaluates an expression for a fifth of what PERFORM costs.
+    IF pg_notification_queue_usage() > 0.9 THEN
+        -- A listener hangs. When the queue is full, every commit with a NOTIFY fails: ours must not fill it.
+        IF pg_advisory_xact_lock(7022364301868297334) IS NULL THEN END IF;
+        INSERT INTO attune_live.notification_log VALUES
+            (nextval('attune_live.seq'), channel, entity_type, entity_id, user_id, payload, clock_timestamp());
+        RETURN;
+    END IF;
+    IF pg_advisory_xact_lock(7022364301868297334) IS NULL THEN END IF;
+    n := nextval('attune_live.seq');
+    INSERT INTO attune_live.notification_log VALUES
+        (n, channel, entity_type, entity_id, user_id, payload, clock_timestamp());
+    IF pg_notify('attune_live', concat(n, body)) IS NULL THEN END IF;
 END
 $fn$;
 
@@ -95,28 +134,38 @@ $fn$;
 CREATE OR REPLACE FUNCTION attune_live.notify(
     channel text, entity_type text, entity_id text, payload jsonb, user_id bigint DEFAULT NULL) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
 AS $fn$
+DECLARE
+    bad  text;
+    good text;
 BEGIN
-    IF channel IS NULL OR pg_catalog.octet_length(channel) OPERATOR(pg_catalog.<) 1
-        OR pg_catalog.octet_length(channel) OPERATOR(pg_catalog.>) 63
-        OR channel OPERATOR(pg_catalog.~) '[\x01-\x1f\x7f]' THEN
-        RAISE EXCEPTION 'attune_live.notify: channel must be 1 to 63 bytes without control characters'
-            USING ERRCODE = 'invalid_parameter_value';
-    ELSIF (entity_type COLLATE "C" OPERATOR(pg_catalog.~) '^[A-Za-z0-9_.-]{1,63}$') IS NOT TRUE THEN
-        RAISE EXCEPTION 'attune_live.notify: entity_type must be 1 to 63 characters of [A-Za-z0-9_.-]'
-            USING ERRCODE = 'invalid_parameter_value';
-    ELSIF (entity_id COLLATE "C" OPERATOR(pg_catalog.~) '^[A-Za-z0-9_.-]{1,128}$') IS NOT TRUE THEN
-        RAISE EXCEPTION 'attune_live.notify: entity_id must be 1 to 128 characters of [A-Za-z0-9_.-]'
-            USING ERRCODE = 'invalid_parameter_value';
+    IF octet_length(channel) BETWEEN 1 AND 63 AND channel !~ '[\x01-\x1f\x7f]' THEN
+        NULL;
+    ELSE
+        bad := 'channel'; good := '1 to 63 bytes without control characters';
+    END IF;
+    IF (entity_type COLLATE "C" ~ '^[A-Za-z0-9_.-]{1,63}$') IS NOT TRUE THEN
+        bad := 'entity_type'; good := '1 to 63 characters of [A-Za-z0-9_.-]';
+    ELSIF (entity_id COLLATE "C" ~ '^[A-Za-z0-9_.-]{1,128}$') IS NOT TRUE THEN
+        bad := 'entity_id'; good := '1 to 128 characters of [A-Za-z0-9_.-]';
     ELSIF payload IS NULL THEN
-        RAISE EXCEPTION 'attune_live.notify: payload must not be null'
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass ''{}'' when there is nothing to tell.';
+        bad := 'payload'; good := 'JSON, {} when there is nothing to tell, and not null';
+    END IF;
+    IF bad IS NOT NULL THEN
+        RAISE EXCEPTION 'attune_live.notify: % must be %', bad, good USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF current_setting('attune_live.staged', true) = 'yes' THEN
+        INSERT INTO attune_live.outbox (channel, entity_type, entity_id, user_id, payload)
+        VALUES ($1, $2, $3, $5, $4::text::json);
+        RETURN;
     END IF;
     BEGIN
         INSERT INTO attune_live.outbox (channel, entity_type, entity_id, user_id, payload)
-        VALUES ($1, $2, $3, $5, $4::pg_catalog.text::pg_catalog.json);
+        VALUES ($1, $2, $3, $5, $4::text::json);
+        IF set_config('attune_live.staged', 'yes', true) IS NULL THEN END IF;
     EXCEPTION WHEN OTHERS THEN
-        PERFORM attune_live.lose(entity_type OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) entity_id, SQLERRM);
+        PERFORM attune_live.lose(concat(entity_type, ' ', entity_id), SQLERRM);
     END;
 END
 $fn$;
@@ -124,26 +173,37 @@ $fn$;
 -- publish_outbox() runs when a transaction that called notify() commits.
 CREATE OR REPLACE FUNCTION attune_live.publish_outbox() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
 AS $fn$
-DECLARE
-    tail pg_catalog.text;
-    n    pg_catalog.int8;
 BEGIN
-    DELETE FROM attune_live.outbox o WHERE o.id OPERATOR(pg_catalog.=) NEW.id;
-    tail := pg_catalog.concat(E'\n', NEW.entity_type, E'\n', NEW.entity_id, E'\n', NEW.user_id,
-        E'\n', NEW.channel, E'\n', NEW.payload);
-    IF pg_catalog.octet_length(tail) OPERATOR(pg_catalog.>) 7979 THEN
-        tail := ''; -- NOTIFY takes 7999 bytes, and the number has up to 19 digits
+    -- What worked once in a transaction works again: it holds the locks on all that is needed. So there is one
+    -- subtransaction, however many notifications: more than 64 would slow down every other session.
+    IF current_setting('attune_live.proven', true) = 'yes' THEN
+        DELETE FROM attune_live.outbox o WHERE o.id = NEW.id;
+        IF attune_live.publish(NEW.channel, NEW.entity_type, NEW.entity_id, NEW.user_id, NEW.payload) IS NULL THEN END IF;
+        RETURN NULL;
     END IF;
-    -- Held to the end of the commit: it makes the order of the numbers the order of the commits.
-    IF pg_catalog.pg_advisory_xact_lock(7022364301868297334) IS NULL THEN END IF;
-    n := pg_catalog.nextval('attune_live.seq');
-    INSERT INTO attune_live.notification_log VALUES
-        (n, NEW.channel, NEW.entity_type, NEW.entity_id, NEW.user_id, NEW.payload, pg_catalog.clock_timestamp());
-    IF pg_catalog.pg_notify('attune_live', pg_catalog.concat(n, tail)) IS NULL THEN END IF;
+    BEGIN
+        DELETE FROM attune_live.outbox o WHERE o.id = NEW.id;
+        IF attune_live.publish(NEW.channel, NEW.entity_type, NEW.entity_id, NEW.user_id, NEW.payload) IS NULL THEN END IF;
+        IF set_config('attune_live.proven', 'yes', true) IS NULL THEN END IF;
+    EXCEPTION WHEN OTHERS THEN
+        PERFORM attune_live.lose(concat(NEW.entity_type, ' ', NEW.entity_id), SQLERRM);
+    END;
+    RETURN NULL;
+END
+$fn$;
+
+-- truncated() runs when a watched table is emptied: there are no rows to tell of one by one.
+CREATE OR REPLACE FUNCTION attune_live.truncated() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $fn$
+BEGIN
+    PERFORM attune_live.lose(TG_TABLE_NAME, 'the table was truncated');
     RETURN NULL;
 EXCEPTION WHEN OTHERS THEN
-    PERFORM attune_live.lose(pg_catalog.concat(NEW.entity_type, ' ', NEW.entity_id), SQLERRM);
+    RAISE WARNING 'attune_live: %: %', TG_TABLE_NAME, SQLERRM;
     RETURN NULL;
 END
 $fn$;
@@ -159,5 +219,5 @@ END
 $do$;
 
 -- Only notify() is for everybody who may use the schema.
-REVOKE ALL ON FUNCTION attune_live.lose(text, text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION attune_live.publish_outbox() FROM PUBLIC;
+REVOKE ALL ON FUNCTION attune_live.lose(text, text), attune_live.publish(text, text, text, bigint, json),
+    attune_live.publish_outbox(), attune_live.truncated() FROM PUBLIC;

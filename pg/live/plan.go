@@ -1,0 +1,309 @@
+package live
+
+import (
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"text/template"
+
+	"attune/wire"
+)
+
+//go:embed sql/watch.sql.tmpl
+var watchSQL string
+
+// triggerPrefix begins the names of our triggers on other people's tables. Triggers
+// fire in the order of their names: ours take the commit lock, so others go first.
+const triggerPrefix = "zz_attune_live_"
+
+// plan fills the template of the script. Every text in it is SQL, quoted.
+type plan struct {
+	Relation        string
+	Name            string // the relation's, as a literal
+	EntityType      string
+	Key             string
+	CheckKey        bool // at run time
+	UTC             bool // there are times whose text depends on the zone
+	User            string
+	Tag             string // the dollar quote around functions
+	TruncateTrigger string
+	Obsolete        []string // statements
+	Triggers        []trigger
+	Function        string
+	Options         string
+	Digest          string
+}
+
+// trigger tells of one kind of change.
+type trigger struct {
+	op string
+
+	Name, Function, Event, Row, When, Channel, User, Body string
+}
+
+// watchScript returns the statements that make a table watched; "" if it is so already.
+func watchScript(ctx context.Context, db DB, table string, o WatchOptions) (string, error) {
+	r, err := lookUp(ctx, db, table)
+	if err != nil {
+		return "", err
+	}
+	if o.EntityType == "" {
+		o.EntityType = r.name
+	}
+	if !wire.IsTypeName(o.EntityType) {
+		return "", fmt.Errorf("entity type %q: want 1 to 63 characters of [A-Za-z0-9_.-]", o.EntityType)
+	}
+	cs, err := r.choose(o)
+	if err != nil {
+		return "", err
+	}
+	// Stored as found, so that a column that goes later is missed.
+	o.Key, o.Columns = cs.key.name, names(cs.payload)
+	stored, err := json.Marshal(o)
+	if err != nil {
+		return "", err
+	}
+	p := &plan{
+		Relation:        ident(r.schema, r.name),
+		Name:            literal(ident(r.schema, r.name)),
+		EntityType:      literal(o.EntityType),
+		Key:             ident(cs.key.name),
+		CheckKey:        cs.key.isText(),
+		UTC:             slices.ContainsFunc(slices.Concat(cs.payload, cs.old), func(c column) bool { return !c.timeless() }),
+		TruncateTrigger: ident(triggerPrefix + "truncated"),
+		Function:        literal(r.function),
+		Options:         literal(string(stored)),
+	}
+	for _, t := range []trigger{
+		{op: "created", Event: "INSERT", Row: "NEW", Channel: o.Created},
+		{op: "changed", Event: "UPDATE", Row: "NEW", Channel: o.Changed},
+		{op: "deleted", Event: "DELETE", Row: "OLD", Channel: o.Deleted},
+	} {
+		if t.Channel == NoChannel {
+			continue
+		}
+		if t.Channel == "" {
+			t.Channel = o.EntityType + "_" + t.op
+		}
+		if !isChannel(t.Channel) {
+			return "", fmt.Errorf("channel %q: want 1 to 63 bytes without control characters", t.Channel)
+		}
+		t.Channel = literal(t.Channel)
+		t.Name = ident(triggerPrefix + t.op)
+		t.Function = ident(Schema, r.function+"_"+t.op)
+		t.User = "NULL"
+		if cs.user != nil {
+			t.User = t.Row + "." + ident(cs.user.name)
+		}
+		if t.op == "changed" {
+			t.When = cs.changed()
+		}
+		t.Body = object(cs.members(t, o))
+		p.Triggers = append(p.Triggers, t)
+	}
+	if len(p.Triggers) == 0 {
+		return "", errors.New("every kind of change is left out: want created, changed or deleted")
+	}
+	return p.script(r)
+}
+
+// script executes the template.
+func (p *plan) script(r *relation) (string, error) {
+	texts := []string{p.Relation, p.EntityType, p.Key}
+	for _, t := range p.Triggers {
+		texts = append(texts, t.Channel, t.User, t.Body)
+	}
+	texts = append(texts, p.Name)
+	p.Tag = dollarTag(texts...)
+
+	tmpl, err := template.New("watch").Parse(watchSQL)
+	if err != nil {
+		return "", err
+	}
+	// The digest is that of the script for a table without triggers of ours.
+	var b strings.Builder
+	if err := tmpl.Execute(&b, p); err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256([]byte(b.String()))
+	digest := hex.EncodeToString(sum[:16])
+	if digest == r.digest && p.inPlace(r) {
+		return "", nil
+	}
+	p.Digest = literal(digest)
+	p.Obsolete = p.obsolete(r)
+	b.Reset()
+	if err := tmpl.Execute(&b, p); err != nil {
+		return "", err
+	}
+	return script(b.String()), nil
+}
+
+// inPlace reports whether the triggers are there, and no others of ours.
+func (p *plan) inPlace(r *relation) bool {
+	if len(r.triggers) != len(p.Triggers)+1 {
+		return false
+	}
+	for _, t := range r.triggers {
+		wanted := ident(t.name) == p.TruncateTrigger && t.function == "truncated" ||
+			slices.ContainsFunc(p.Triggers, func(w trigger) bool {
+				return w.Name == ident(t.name) && w.Function == ident(Schema, t.function)
+			})
+		if !wanted || !t.enabled {
+			return false
+		}
+	}
+	return true
+}
+
+// obsolete returns the statements that make room.
+func (p *plan) obsolete(r *relation) []string {
+	var statements []string
+	for _, t := range r.triggers {
+		statements = append(statements, "DROP TRIGGER IF EXISTS "+ident(t.name)+" ON "+p.Relation)
+	}
+	for _, op := range operations() {
+		kept := slices.ContainsFunc(p.Triggers, func(t trigger) bool { return t.op == op })
+		if !kept && r.digest != "" {
+			statements = append(statements, "DROP FUNCTION IF EXISTS "+ident(Schema, r.function+"_"+op)+"()")
+		}
+	}
+	return statements
+}
+
+// operations returns the kinds of change, as they end the names of functions.
+func operations() []string { return []string{"created", "changed", "deleted"} }
+
+// columns are those of a table that are watched, by what they are for.
+type columns struct {
+	key              column
+	user             *column
+	payload, on, old []column
+}
+
+// names returns the names of columns.
+func names(columns []column) []string {
+	all := make([]string, len(columns))
+	for i, c := range columns {
+		all[i] = c.name
+	}
+	return all
+}
+
+// choose finds the columns that the options name.
+func (r *relation) choose(o WatchOptions) (cs columns, err error) {
+	if cs.key, err = r.key(o.Key); err != nil {
+		return cs, err
+	}
+	if o.UserID != "" {
+		user, err := r.column(o.UserID)
+		if err != nil {
+			return cs, err
+		}
+		if !user.isInteger() {
+			return cs, fmt.Errorf("user id column %q is of type %s: want smallint, integer or bigint", user.name, user.typeName)
+		}
+		cs.user = &user
+	}
+	cs.payload = r.columns
+	if len(o.Columns) > 0 {
+		if cs.payload, err = r.named(o.Columns); err != nil {
+			return cs, err
+		}
+	}
+	cs.on = cs.payload
+	if len(o.On) > 0 {
+		if cs.on, err = r.named(o.On); err != nil {
+			return cs, err
+		}
+	}
+	cs.old, err = r.named(o.Old)
+	return cs, err
+}
+
+// changed returns the condition under which an update is told. It compares what is
+// stored, byte by byte, which needs no operator of the column's type.
+func (cs columns) changed() string {
+	names := []string{ident(cs.key.name)}
+	for _, c := range cs.on {
+		if name := ident(c.name); !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	row := func(of string) string { return "ROW(" + of + "." + strings.Join(names, ", "+of+".") + ")::record" }
+	return row("OLD") + " OPERATOR(pg_catalog.*<>) " + row("NEW")
+}
+
+// member is a member of a JSON object, name and value as SQL.
+type member struct{ name, value string }
+
+// members returns what the payload holds.
+func (cs columns) members(t trigger, o WatchOptions) []member {
+	var ms []member
+	add := func(name, value string) {
+		quoted := literal(name)
+		if !slices.ContainsFunc(ms, func(m member) bool { return m.name == quoted }) {
+			ms = append(ms, member{quoted, value})
+		}
+	}
+	hasOp := slices.ContainsFunc(cs.payload, func(c column) bool { return c.name == "op" })
+	switch {
+	case o.Envelope:
+		add("entity_type", literal(o.EntityType))
+		add("entity_id", cs.key.value(t.Row))
+		add("user_id", t.User)
+	case !hasOp:
+		add("op", literal(t.op))
+	}
+	add(cs.key.name, cs.key.value(t.Row))
+	for _, c := range cs.payload {
+		add(c.name, c.value(t.Row))
+	}
+	if t.op == "changed" {
+		for _, c := range cs.old {
+			add("old_"+c.name, c.value("OLD"))
+		}
+	}
+	return ms
+}
+
+// value returns the column of a row, fit for JSON. Types that are not PostgreSQL's own
+// are printed: a cast to JSON could be a function of anybody's, run with our rights.
+func (c column) value(row string) string {
+	v := row + "." + ident(c.name)
+	if c.builtin {
+		return v
+	}
+	return "CASE WHEN " + v + " IS NOT DISTINCT FROM NULL THEN NULL ELSE format('%s', " + v + ") END"
+}
+
+// object returns the expression of a JSON object. A function takes 100 arguments, so
+// that of a wide table is put together from parts.
+func object(ms []member) string {
+	const most = 45
+	var parts []string
+	for chunk := range slices.Chunk(ms, most) {
+		args := make([]string, len(chunk))
+		for i, m := range chunk {
+			args[i] = m.name + ", " + m.value
+		}
+		parts = append(parts, "json_build_object(\n            "+strings.Join(args, ",\n            ")+")")
+	}
+	if len(parts) == 1 {
+		return parts[0]
+	}
+	// Of each part but the first the brace before its members becomes a comma.
+	var joined strings.Builder
+	joined.WriteString("(left(" + parts[0] + "::text, -1)")
+	for _, part := range parts[1:] {
+		joined.WriteString(" || ',' || substr(left(" + part + "::text, -1), 2)")
+	}
+	joined.WriteString(" || '}')::json")
+	return joined.String()
+}

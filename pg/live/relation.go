@@ -1,0 +1,218 @@
+package live
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// relation is what the catalog says of a table.
+type relation struct {
+	oid          uint32
+	schema, name string
+	kind         string // pg_class.relkind
+	persistence  string // pg_class.relpersistence
+	columns      []column
+	triggers     []existing
+	// function and digest are what the table was watched with; "" if it is not watched.
+	function, digest string
+}
+
+// column is a column of a table.
+type column struct {
+	name     string
+	typeName string // as SQL writes it
+	base     string // pg_type.typname, of a domain that of the type below
+	builtin  bool   // the type below is PostgreSQL's own
+	notNull  bool
+	inKey    bool // of the primary key
+}
+
+// existing is a trigger of ours on a table.
+type existing struct {
+	name, function string
+	enabled        bool
+	inherited      bool // from the table that this is a partition of
+}
+
+// lookUp reads what a table is. Installed must be what it is watched with.
+func lookUp(ctx context.Context, db DB, table string) (*relation, error) {
+	var installed bool
+	if err := db.QueryRow(ctx, `SELECT to_regclass('attune_live.watch') IS NOT NULL`).Scan(&installed); err != nil {
+		return nil, err
+	}
+	if !installed {
+		return nil, ErrNotInstalled
+	}
+	r := &relation{}
+	err := db.QueryRow(ctx, `
+		SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text
+		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)`, table,
+	).Scan(&r.oid, &r.schema, &r.name, &r.kind, &r.persistence)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, errors.New(`there is no such table: write it as SQL does, schema.table, with "quotes" around odd names`)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := r.watchable(); err != nil {
+		return nil, err
+	}
+	if err := r.readColumns(ctx, db); err != nil {
+		return nil, err
+	}
+	if err := r.readTriggers(ctx, db); err != nil {
+		return nil, err
+	}
+	for _, t := range r.triggers {
+		if t.inherited {
+			return nil, errors.New("it is a partition of a table that is watched, and watched with that")
+		}
+	}
+	return r, r.readWatch(ctx, db)
+}
+
+// watchable returns why a relation can not be watched.
+func (r *relation) watchable() error {
+	switch r.kind {
+	case "r", "p":
+	case "v", "m":
+		return errors.New("it is a view: watch the tables that it is made of")
+	case "f":
+		return errors.New("it is a foreign table: watch it in its own database")
+	default:
+		return errors.New("it is not a table")
+	}
+	switch {
+	case r.persistence == "t":
+		return errors.New("it is a temporary table: want one that others can see")
+	case r.schema == Schema, r.schema == "information_schema", strings.HasPrefix(r.schema, "pg_"):
+		return fmt.Errorf("tables of schema %q can not be watched", r.schema)
+	}
+	return nil
+}
+
+func (r *relation) readColumns(ctx context.Context, db DB) error {
+	rows, err := db.Query(ctx, `
+		WITH RECURSIVE below AS (
+			SELECT a.attnum, t.oid, t.typname, t.typbasetype, t.typnamespace
+			FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+			WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
+			UNION ALL
+			SELECT b.attnum, t.oid, t.typname, t.typbasetype, t.typnamespace
+			FROM below b JOIN pg_type t ON t.oid = b.typbasetype
+		)
+		SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), b.typname::text,
+			b.typnamespace = 'pg_catalog'::regnamespace, a.attnotnull, coalesce(a.attnum = ANY (i.indkey), false)
+		FROM pg_attribute a
+		JOIN below b ON b.attnum = a.attnum AND b.typbasetype = 0
+		LEFT JOIN pg_index i ON i.indrelid = a.attrelid AND i.indisprimary
+		WHERE a.attrelid = $1 ORDER BY a.attnum`, r.oid)
+	if err != nil {
+		return err
+	}
+	r.columns, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (c column, err error) {
+		return c, row.Scan(&c.name, &c.typeName, &c.base, &c.builtin, &c.notNull, &c.inKey)
+	})
+	return err
+}
+
+// ourTriggers selects the triggers that run a function of the schema, on tables
+// outside of it.
+const ourTriggers = `
+	SELECT t.tgname::text, p.proname::text, t.tgenabled IN ('O', 'A'), t.tgparentid <> 0, n.nspname::text, c.relname::text
+	FROM pg_trigger t
+	JOIN pg_proc p ON p.oid = t.tgfoid
+	JOIN pg_class c ON c.oid = t.tgrelid
+	JOIN pg_namespace n ON n.oid = c.relnamespace
+	WHERE p.pronamespace = to_regnamespace('attune_live') AND NOT t.tgisinternal AND n.nspname <> 'attune_live'`
+
+func (r *relation) readTriggers(ctx context.Context, db DB) error {
+	rows, err := db.Query(ctx, ourTriggers+` AND t.tgrelid = $1 ORDER BY t.tgname`, r.oid)
+	if err != nil {
+		return err
+	}
+	r.triggers, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (t existing, err error) {
+		var schema, table string
+		return t, row.Scan(&t.name, &t.function, &t.enabled, &t.inherited, &schema, &table)
+	})
+	return err
+}
+
+// readWatch finds out what the table's functions are called, or may be called.
+func (r *relation) readWatch(ctx context.Context, db DB) error {
+	err := db.QueryRow(ctx, `SELECT function, digest FROM attune_live.watch WHERE relation::oid = $1`, r.oid).
+		Scan(&r.function, &r.digest)
+	if !errors.Is(err, pgx.ErrNoRows) {
+		return err
+	}
+	// After a restore, another table may have the number that the functions were named after.
+	return db.QueryRow(ctx, `
+		SELECT name FROM (SELECT 0 AS i, 'watch_' || $1::oid AS name
+			UNION ALL SELECT i, 'watch_' || $1::oid || '_' || i FROM generate_series(1, 1000) i) names
+		WHERE name NOT IN (SELECT function FROM attune_live.watch) ORDER BY i LIMIT 1`, r.oid).Scan(&r.function)
+}
+
+// key returns the column that identifies a row.
+func (r *relation) key(name string) (column, error) {
+	if name == "" {
+		primary := slices.DeleteFunc(slices.Clone(r.columns), func(c column) bool { return !c.inKey })
+		switch len(primary) {
+		case 1:
+			name = primary[0].name
+		case 0:
+			return column{}, errors.New("it has no primary key: name the column that identifies a row (key)")
+		default:
+			return column{}, fmt.Errorf("its primary key has %d columns (%s): name the one column that identifies a row (key)",
+				len(primary), strings.Join(names(primary), ", "))
+		}
+	}
+	c, err := r.column(name)
+	switch {
+	case err != nil:
+		return column{}, err
+	case !c.isInteger() && !c.isText() && !c.is("uuid"):
+		return column{}, fmt.Errorf("key column %q is of type %s: want an integer, uuid, text or varchar", c.name, c.typeName)
+	case !c.notNull:
+		return column{}, fmt.Errorf("key column %q may be null: want one that is NOT NULL", c.name)
+	}
+	return c, nil
+}
+
+// column finds a column by name.
+func (r *relation) column(name string) (column, error) {
+	i := slices.IndexFunc(r.columns, func(c column) bool { return c.name == name })
+	if i < 0 {
+		return column{}, fmt.Errorf("it has no column %q: it has %s", name, strings.Join(names(r.columns), ", "))
+	}
+	return r.columns[i], nil
+}
+
+// named finds columns by name.
+func (r *relation) named(names []string) ([]column, error) {
+	columns := make([]column, 0, len(names))
+	for _, name := range names {
+		c, err := r.column(name)
+		if err != nil {
+			return nil, err
+		}
+		columns = append(columns, c)
+	}
+	return columns, nil
+}
+
+func (c column) is(types ...string) bool { return c.builtin && slices.Contains(types, c.base) }
+
+func (c column) isInteger() bool { return c.is("int2", "int4", "int8") }
+
+func (c column) isText() bool { return c.is("text", "varchar") }
+
+// timeless reports whether the column's text is the same in every time zone.
+func (c column) timeless() bool {
+	return c.builtin && !strings.Contains(c.base, "timestamptz") && !strings.Contains(c.base, "timetz") &&
+		!strings.Contains(c.base, "tstz")
+}

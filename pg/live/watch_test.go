@@ -1,0 +1,349 @@
+package live_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"attune/pg"
+	"attune/pg/live"
+	"attune/wire"
+)
+
+// watch makes a table watched.
+func watch(t *testing.T, pool *pgxpool.Pool, table string, o live.WatchOptions) {
+	t.Helper()
+	if err := live.Watch(t.Context(), pool, table, o); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// told describes a notification in a line.
+func told(n *wire.Notification) string {
+	user := ""
+	if n.UserID != nil {
+		user = fmt.Sprintf(" user %d", *n.UserID)
+	}
+	return fmt.Sprintf("%s %s %s%s %s", n.NotificationType, n.EntityType, n.EntityID, user, n.Payload)
+}
+
+// wantTold compares the next announcements.
+func (l *listener) wantTold(want ...string) {
+	l.t.Helper()
+	for _, w := range want {
+		a := l.next()
+		if a.Notification == nil {
+			l.t.Fatalf("got %+v, want %s", a, w)
+		}
+		if diff := cmp.Diff(w, told(a.Notification)); diff != "" {
+			l.t.Errorf("-want +got:\n%s", diff)
+		}
+	}
+}
+
+func losses(t *testing.T, pool *pgxpool.Pool) int64 {
+	t.Helper()
+	return queryOne[int64](t, pool, `SELECT last_value FROM attune_live.losses`)
+}
+
+func TestWatch_Changes(t *testing.T) {
+	pool := installed(t)
+	exec(t, pool, `CREATE TABLE orders (id int PRIMARY KEY, status text, total numeric, customer bigint, note text)`)
+	watch(t, pool, "orders", live.WatchOptions{Columns: []string{"status", "total"}, UserID: "customer"})
+	l := listen(t, pool)
+	exec(t, pool,
+		`INSERT INTO orders VALUES (42, 'new', 1.50, 7, 'x')`,
+		`UPDATE orders SET note = 'y'`,         // not watched
+		`UPDATE orders SET status = 'new'`,     // not changed
+		`UPDATE orders SET status = 'shipped'`, // told
+		`UPDATE orders SET customer = NULL, total = 1.5`,
+		`UPDATE orders SET id = 43`,
+		`DELETE FROM orders`)
+	l.wantTold(
+		`orders_created orders 42 user 7 {"op":"created","id":42,"status":"new","total":1.50}`,
+		`orders_changed orders 42 user 7 {"op":"changed","id":42,"status":"shipped","total":1.50}`,
+		`orders_changed orders 42 {"op":"changed","id":42,"status":"shipped","total":1.5}`,
+		`orders_changed orders 43 {"op":"changed","id":43,"status":"shipped","total":1.5}`,
+		`orders_deleted orders 43 {"op":"deleted","id":43,"status":"shipped","total":1.5}`)
+	if n := losses(t, pool); n != 0 {
+		t.Errorf("%d losses", n)
+	}
+}
+
+func TestWatch_Options(t *testing.T) {
+	pool := installed(t)
+	exec(t, pool, `CREATE TABLE orders (no text NOT NULL, op text, n int)`)
+	watch(t, pool, "public.orders", live.WatchOptions{
+		EntityType: "Order.x", Key: "no", Old: []string{"n"}, On: []string{"n"},
+		Created: "in", Changed: "in", Deleted: live.NoChannel,
+	})
+	l := listen(t, pool)
+	exec(t, pool,
+		`INSERT INTO orders VALUES ('A-1.b_2', 'mine', 1)`,
+		`UPDATE orders SET op = 'x'`,
+		`UPDATE orders SET n = 2`,
+		`DELETE FROM orders`,
+		`INSERT INTO orders VALUES ('007', NULL, NULL)`)
+	l.wantTold(
+		`in Order.x A-1.b_2 {"no":"A-1.b_2","op":"mine","n":1}`,
+		`in Order.x A-1.b_2 {"no":"A-1.b_2","op":"x","n":2,"old_n":1}`,
+		`in Order.x 007 {"no":"007","op":null,"n":null}`)
+}
+
+func TestWatch_Types(t *testing.T) {
+	pool := installed(t)
+	exec(t, pool,
+		`CREATE TYPE mood AS ENUM ('so "so"', 'good')`,
+		`CREATE TYPE pair AS (a int, b text)`,
+		`CREATE DOMAIN amount AS int CHECK (value > 0)`,
+		// A cast to JSON that would run as whoever owns the trigger function.
+		`CREATE FUNCTION evil(mood) RETURNS json LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'evil ran'; END $$`,
+		`CREATE CAST (mood AS json) WITH FUNCTION evil(mood)`,
+		`CREATE TABLE things (id uuid PRIMARY KEY, m mood, p pair, a amount, j json, b bytea, at timestamptz, l text[], ms mood[], f float8)`)
+	watch(t, pool, "things", live.WatchOptions{})
+	l := listen(t, pool)
+	exec(t, pool,
+		`SET TimeZone = 'Asia/Tokyo'; INSERT INTO things VALUES ('6ba7b810-9dad-11d1-80b4-00c04fd430c8', 'so "so"', (1, 'x'), 5,
+			E'{"a" :\n1e2, "a":2}', '\x00ff', '2026-03-03T04:05:06.5+09', '{a,NULL}', '{good}', 'NaN')`,
+		`INSERT INTO things (id, p) VALUES ('6ba7b810-9dad-11d1-80b4-00c04fd430c9', (NULL, NULL))`)
+	l.wantTold(
+		`things_created things 6ba7b810-9dad-11d1-80b4-00c04fd430c8 {"op":"created","id":"6ba7b810-9dad-11d1-80b4-00c04fd430c8",`+
+			`"m":"so \"so\"","p":"(1,x)","a":5,"j":{"a":1e2,"a":2},"b":"\\x00ff","at":"2026-03-02T19:05:06.5+00:00","l":["a",null],"ms":"{good}","f":"NaN"}`,
+		`things_created things 6ba7b810-9dad-11d1-80b4-00c04fd430c9 {"op":"created","id":"6ba7b810-9dad-11d1-80b4-00c04fd430c9",`+
+			`"m":null,"p":"(,)","a":null,"j":null,"b":null,"at":null,"l":null,"ms":null,"f":null}`)
+}
+
+// hostile are names that would end a quote of any kind, or be taken for something else.
+func hostile() []string {
+	return []string{
+		`Weird "Name"`, `x'; DROP TABLE victim; --`, `x"; DROP TABLE victim; --`, `$attune0$; DROP TABLE victim; $attune0$`,
+		`back\slash\'`, `{{.Digest}}`, "new\nline", `$1`, `%s`, `sélect`, `NEW`, `body`, `key`, `*/ x /*`,
+	}
+}
+
+func TestWatch_HostileNames(t *testing.T) {
+	pool := installed(t)
+	exec(t, pool, `CREATE TABLE victim (id int)`, `ALTER DATABASE `+pool.Config().ConnConfig.Database+` SET standard_conforming_strings = off`)
+	pool.Reset()
+	l := listen(t, pool)
+	for i, name := range hostile() {
+		table := pgx.Identifier{name, name}.Sanitize()
+		column := pgx.Identifier{name}.Sanitize()
+		channel := strings.ReplaceAll(name, "\n", " ")
+		exec(t, pool, `CREATE SCHEMA `+column, `CREATE TABLE `+table+` (`+column+` int PRIMARY KEY)`)
+		watch(t, pool, table, live.WatchOptions{
+			EntityType: "odd", UserID: name, Columns: []string{name}, Old: []string{name}, Created: channel,
+		})
+		exec(t, pool, fmt.Sprintf(`INSERT INTO %s VALUES (%d)`, table, i))
+		member, err := json.Marshal(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.wantTold(fmt.Sprintf(`%s odd %d user %d {"op":"created",%s:%d}`, channel, i, i, member, i))
+		status, err := live.ReadStatus(t.Context(), pool)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(status.Watches) != 1 || status.Watches[0].Table != table || len(status.Watches[0].Problems) > 0 {
+			t.Errorf("%s: status %+v", table, status.Watches)
+		}
+		if err := live.Unwatch(t.Context(), pool, table); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := losses(t, pool); n != 0 {
+		t.Errorf("%d losses", n)
+	}
+	exec(t, pool, `SELECT FROM victim`)
+	if left, err := live.Uninstall(t.Context(), pool); err != nil || len(left) > 0 {
+		t.Errorf("uninstall: %v, left: %v", err, left)
+	}
+}
+
+func TestWatch_WideTable(t *testing.T) {
+	pool := installed(t)
+	var columns, want strings.Builder
+	for i := range 250 {
+		fmt.Fprintf(&columns, `, c%d int DEFAULT %d`, i, i)
+		fmt.Fprintf(&want, `,"c%d":%d`, i, i)
+	}
+	exec(t, pool, `CREATE TABLE wide (id bigint PRIMARY KEY`+columns.String()+`)`)
+	watch(t, pool, "wide", live.WatchOptions{})
+	l := listen(t, pool)
+	exec(t, pool, `INSERT INTO wide VALUES (-1)`)
+	l.wantTold(`wide_created wide -1 {"op":"created","id":-1` + want.String() + `}`)
+}
+
+func TestWatch_Partitioned(t *testing.T) {
+	pool := installed(t)
+	exec(t, pool,
+		`CREATE TABLE orders (id int PRIMARY KEY, n int) PARTITION BY RANGE (id)`,
+		`CREATE TABLE orders_1 PARTITION OF orders FOR VALUES FROM (0) TO (10)`)
+	watch(t, pool, "orders", live.WatchOptions{})
+	l := listen(t, pool)
+	exec(t, pool,
+		`CREATE TABLE orders_2 (n int, gone int, id int NOT NULL)`,
+		`ALTER TABLE orders_2 DROP COLUMN gone`,
+		`ALTER TABLE orders ATTACH PARTITION orders_2 FOR VALUES FROM (10) TO (20)`,
+		`INSERT INTO orders VALUES (1, 1)`,
+		`INSERT INTO orders_2 (id, n) VALUES (12, 2)`,
+		`UPDATE orders SET n = n + 1 WHERE id = 12`,
+		`UPDATE orders SET id = 13 WHERE id = 1`)
+	l.wantTold(
+		`orders_created orders 1 {"op":"created","id":1,"n":1}`,
+		`orders_created orders 12 {"op":"created","id":12,"n":2}`,
+		`orders_changed orders 12 {"op":"changed","id":12,"n":3}`,
+		`orders_deleted orders 1 {"op":"deleted","id":1,"n":1}`,
+		`orders_created orders 13 {"op":"created","id":13,"n":1}`)
+	if err := live.Watch(t.Context(), pool, "orders_1", live.WatchOptions{}); err == nil || !strings.Contains(err.Error(), "partition") {
+		t.Errorf("watch a partition: %v", err)
+	}
+	if err := live.Unwatch(t.Context(), pool, "orders"); err != nil {
+		t.Error(err)
+	}
+	if n := queryOne[int](t, pool, `SELECT count(*)::int FROM pg_trigger WHERE tgname LIKE '%attune%'`); n != 0 {
+		t.Errorf("%d triggers are left", n)
+	}
+}
+
+func TestWatch_Refused(t *testing.T) {
+	pool := installed(t)
+	exec(t, pool,
+		`CREATE TABLE good (id int PRIMARY KEY, user_name text, maybe int, f numeric NOT NULL)`,
+		`CREATE TABLE keyless (id int)`,
+		`CREATE TABLE two (a int, b int, PRIMARY KEY (a, b))`,
+		`CREATE TABLE dates (d date PRIMARY KEY)`,
+		`CREATE TABLE "two words" (id int PRIMARY KEY)`,
+		`CREATE VIEW seen AS SELECT * FROM good`)
+	for _, test := range []struct {
+		table, want string
+		options     live.WatchOptions
+	}{
+		{"missing", "no such table", live.WatchOptions{}},
+		{`a.b.c.d`, "improper", live.WatchOptions{}},
+		{"seen", "view", live.WatchOptions{}},
+		{"good_pkey", "not a table", live.WatchOptions{}},
+		{"attune_live.outbox", "attune_live", live.WatchOptions{}},
+		{"pg_class", "pg_catalog", live.WatchOptions{}},
+		{"keyless", "no primary key", live.WatchOptions{}},
+		{"two", "2 columns (a, b)", live.WatchOptions{}},
+		{"dates", "type date: want an integer", live.WatchOptions{}},
+		{"good", "type numeric: want an integer", live.WatchOptions{Key: "f"}},
+		{"good", "may be null", live.WatchOptions{Key: "maybe"}},
+		{"good", `no column "nix": it has id, user_name`, live.WatchOptions{Columns: []string{"nix"}}},
+		{"good", `no column "nix"`, live.WatchOptions{On: []string{"nix"}}},
+		{"good", `no column "nix"`, live.WatchOptions{Old: []string{"nix"}}},
+		{"good", `no column "nix"`, live.WatchOptions{Key: "nix"}},
+		{"good", "type text: want smallint", live.WatchOptions{UserID: "user_name"}},
+		{"good", "entity type", live.WatchOptions{EntityType: "a b"}},
+		{"two words", "invalid name", live.WatchOptions{}},
+		{`"two words"`, `entity type "two words"`, live.WatchOptions{}},
+		{"good", "1 to 63 bytes", live.WatchOptions{Changed: strings.Repeat("x", 64)}},
+		{"good", "left out", live.WatchOptions{Created: "-", Changed: "-", Deleted: "-"}},
+	} {
+		err := live.Watch(t.Context(), pool, test.table, test.options)
+		if err == nil || !strings.Contains(err.Error(), test.want) || !strings.HasPrefix(err.Error(), "watch "+test.table+": ") {
+			t.Errorf("%s %+v: %v, want %q", test.table, test.options, err, test.want)
+		}
+	}
+	if err := live.Watch(t.Context(), fresh(t), "t", live.WatchOptions{}); !errors.Is(err, live.ErrNotInstalled) {
+		t.Errorf("not installed: %v", err)
+	}
+}
+
+// TestWatch_Again takes the triggers' oids for whether anything was done.
+func TestWatch_Again(t *testing.T) {
+	pool := installed(t)
+	exec(t, pool, `CREATE TABLE orders (id int PRIMARY KEY, a int, b int)`)
+	triggers := func() string {
+		t.Helper()
+		return queryOne[string](t, pool, `SELECT coalesce(string_agg(oid || ' ' || tgname, ',' ORDER BY tgname), '')
+			FROM pg_trigger WHERE tgrelid = 'orders'::regclass`)
+	}
+	watch(t, pool, "orders", live.WatchOptions{Columns: []string{"a"}})
+	before := triggers()
+	watch(t, pool, "orders", live.WatchOptions{Columns: []string{"a"}})
+	if after := triggers(); after != before {
+		t.Errorf("triggers %s became %s", before, after)
+	}
+	if script, err := live.WatchSQL(t.Context(), pool, "orders", live.WatchOptions{Columns: []string{"a"}}); err != nil || script != "" {
+		t.Errorf("there is something to do: %v\n%s", err, script)
+	}
+
+	watch(t, pool, "orders", live.WatchOptions{Columns: []string{"b"}, Deleted: live.NoChannel})
+	l := listen(t, pool)
+	exec(t, pool, `INSERT INTO orders VALUES (1, 2, 3)`, `UPDATE orders SET a = 5`, `DELETE FROM orders`, `INSERT INTO orders VALUES (2)`)
+	l.wantTold(`orders_created orders 1 {"op":"created","id":1,"b":3}`, `orders_created orders 2 {"op":"created","id":2,"b":null}`)
+
+	// A trigger that was disabled, or dropped, is put right.
+	for _, harm := range []string{
+		`ALTER TABLE orders DISABLE TRIGGER zz_attune_live_created`,
+		`DROP TRIGGER zz_attune_live_changed ON orders`,
+		`DROP TRIGGER zz_attune_live_truncated ON orders`,
+	} {
+		exec(t, pool, harm)
+		if s, err := live.ReadStatus(t.Context(), pool); err != nil || len(s.Watches) != 1 || len(s.Watches[0].Problems) != 1 {
+			t.Errorf("%s: status %+v, %v", harm, s.Watches, err)
+		}
+		watch(t, pool, "orders", live.WatchOptions{Columns: []string{"b"}, Deleted: live.NoChannel})
+		if s, err := live.ReadStatus(t.Context(), pool); err != nil || len(s.Watches[0].Problems) != 0 {
+			t.Errorf("%s: status %+v, %v", harm, s.Watches, err)
+		}
+	}
+}
+
+// TestWatch_Executions compares what is logged with what the triggers of the
+// execution table send.
+func TestWatch_Executions(t *testing.T) {
+	pool := fresh(t)
+	if err := pg.Migrate(t.Context(), pool, "attune"); err != nil {
+		t.Fatal(err)
+	}
+	if err := live.Install(t.Context(), pool); err != nil {
+		t.Fatal(err)
+	}
+	watch(t, pool, "attune.execution", live.ExecutionOptions())
+	l := listen(t, pool)
+	if _, err := l.conn.Exec(t.Context(), `LISTEN execution_created; LISTEN execution_status_changed`); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct{ channel, sql string }{
+		{"execution_created", `INSERT INTO attune.execution (action_ref, config, env_vars) VALUES ('core.echo', '{"m": 1}', '{"s": 1}')`},
+		{"execution_status_changed", `UPDATE attune.execution SET status = 'running', started_at = now(), executor = 3`},
+		{"execution_status_changed", `UPDATE attune.execution SET status = 'completed', result = '{"big": 1}', updated = now()`},
+	} {
+		exec(t, pool, `UPDATE attune.execution SET updated = now()`, step.sql) // the first is not told
+		got := map[string]any{}
+		var entity string
+		sent := map[string]any{}
+		for range 2 {
+			n, err := l.conn.WaitForNotification(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			target, payload := &sent, []byte(n.Payload)
+			if n.Channel == live.Channel {
+				a, err := live.ParseAnnouncement(n.Payload)
+				if err != nil {
+					t.Fatal(err)
+				}
+				entity = a.Notification.NotificationType + " " + a.Notification.EntityType + " " + a.Notification.EntityID.String()
+				target, payload = &got, a.Notification.Payload
+			} else if n.Channel != step.channel {
+				t.Fatalf("%s sent on %s", step.sql, n.Channel)
+			}
+			if err := json.Unmarshal(payload, target); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if diff := cmp.Diff(sent, got); diff != "" || len(sent) == 0 || entity != step.channel+" execution 1" {
+			t.Errorf("%s: %s, -sent +logged:\n%s", step.sql, entity, diff)
+		}
+	}
+}
