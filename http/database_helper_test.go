@@ -44,24 +44,24 @@ func (r *readCounter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx
 func (*readCounter) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
 // startStack runs a stack until t ends. Without a runner it is read-only.
-func startStack(t testing.TB, withRunner bool, changes ...func(*setup)) *stack {
-	t.Helper()
-	url := pgtest.Database(t)
+func startStack(tb testing.TB, withRunner bool, changes ...func(*setup)) *stack {
+	tb.Helper()
+	url := pgtest.Database(tb)
 	k := &stack{reads: new(readCounter)}
 	var err error
-	k.pool, err = pg.Connect(t.Context(), url, func(cfg *pgxpool.Config) { cfg.ConnConfig.Tracer, cfg.MaxConns = k.reads, 8 })
+	k.pool, err = pg.Connect(tb.Context(), url, func(cfg *pgxpool.Config) { cfg.ConnConfig.Tracer, cfg.MaxConns = k.reads, 8 })
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(k.pool.Close)
-	executions, err := pg.OpenExecutions(t.Context(), k.pool, "attune")
+	tb.Cleanup(k.pool.Close)
+	executions, err := pg.OpenExecutions(tb.Context(), k.pool, "attune")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		cancel()
 		wg.Wait()
 	})
@@ -70,7 +70,7 @@ func startStack(t testing.TB, withRunner bool, changes ...func(*setup)) *stack {
 	run := func(what string, run func(context.Context) error) {
 		wg.Go(func() {
 			if err := run(ctx); err != nil {
-				t.Errorf("%s: %v", what, err)
+				tb.Errorf("%s: %v", what, err)
 			}
 		})
 	}
@@ -78,7 +78,7 @@ func startStack(t testing.TB, withRunner bool, changes ...func(*setup)) *stack {
 	select {
 	case <-listener.Live():
 	case <-time.After(patience):
-		t.Fatalf("not live: %s", listener.Stats().Problem)
+		tb.Fatalf("not live: %s", listener.Stats().Problem)
 	}
 
 	changes = append([]func(*setup){func(cfg *setup) { cfg.Hub, cfg.Executions = hub, executions }}, changes...)
@@ -87,12 +87,12 @@ func startStack(t testing.TB, withRunner bool, changes ...func(*setup)) *stack {
 			Pool: k.pool, Store: executions, Workers: 4, DrainTimeout: time.Second, Logger: slog.New(slog.DiscardHandler),
 		})
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		run("runner", actions.Run)
 		changes = append(changes, func(cfg *setup) { cfg.Actions = actions })
 	}
-	k.server = start(t, changes...)
+	k.server = start(tb, changes...)
 	return k
 }
 

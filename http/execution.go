@@ -131,21 +131,23 @@ type reading struct {
 	body      []byte
 	etag      string
 	cursor    wire.Cursor
+	asked     time.Time // before the query
 }
 
-func newReading(x wire.Execution, cursor wire.Cursor) reading {
+func newReading(x wire.Execution, cursor wire.Cursor, asked time.Time) reading {
 	body := encode(x)
 	sum := sha256.Sum256(body)
-	return reading{execution: x, body: body, etag: `"` + hex.EncodeToString(sum[:12]) + `"`, cursor: cursor}
+	return reading{execution: x, body: body, etag: `"` + hex.EncodeToString(sum[:12]) + `"`, cursor: cursor, asked: asked}
 }
 
 // fetch reads an execution now: whoever has written, and asks then, sees it.
 func (s *Server) fetch(ctx context.Context, id int64, cursor wire.Cursor) (reading, error) {
+	asked := time.Now()
 	x, err := s.Executions.Get(ctx, id)
 	if err != nil {
 		return reading{}, err
 	}
-	return newReading(x, cursor), nil
+	return newReading(x, cursor, asked), nil
 }
 
 // read reads an execution that is at least as new as cursor, and no newer, it may be,
@@ -192,11 +194,12 @@ func (s *Server) awaitExecution(ctx context.Context, id int64, wait time.Duratio
 	}
 	var frames []*wire.Frame
 	for {
-		last := false
+		seen, last := time.Now(), false
 		frames = frames[:0]
 		select {
 		case now := <-polled:
-			if enough(first, now) {
+			// What was asked for before the latest look may be older than that.
+			if now.asked.After(seen) && enough(first, now) {
 				return now, nil
 			}
 			continue

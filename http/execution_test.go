@@ -210,6 +210,25 @@ func TestExecution_WaitWithoutNotification(t *testing.T) {
 			equal(t, "status", got.want(200).object()["status"], any("failed"))
 		})
 	}
+	t.Run("WhileDegraded", func(t *testing.T) {
+		k := k.in(t)
+		k.hub.SetMode(wire.ModeDegraded)
+		defer k.hub.SetMode(wire.ModeLive)
+		id := k.insert(wire.StatusRunning)
+		done := make(chan answer)
+		go func() {
+			a, _ := k.try(http.MethodGet, path(id)+"?wait=1m&until=terminal", "")
+			done <- a
+		}()
+		k.connections("longpoll", 1)
+		k.silently(id, wire.StatusFailed)
+		begun := time.Now()
+		got := <-done
+		equal(t, "status", got.want(200).object()["status"], any("failed"))
+		if took := time.Since(begun); took > 10*time.Second {
+			t.Errorf("took %s", took)
+		}
+	})
 	t.Run("EndOfWait", func(t *testing.T) {
 		k := k.in(t)
 		id := k.insert(wire.StatusRunning)
@@ -272,11 +291,11 @@ func TestExecution_ReadsWhatWasWritten(t *testing.T) {
 	}
 }
 
-// TestExecution_WaitersShareReads: a thousand that wait for one execution cost the
+// TestExecution_WaitersShareReads: many that wait for one execution cost the
 // database what one costs, or nearly.
 func TestExecution_WaitersShareReads(t *testing.T) {
 	t.Parallel()
-	const waiters = 100
+	const waiters = 50
 	k := startStack(t, false)
 	id := k.insert(wire.StatusRunning)
 	before := k.reads.n.Load()

@@ -91,13 +91,13 @@ func (s *Server) pollWhileDegraded(ctx context.Context) {
 func (s *Server) pollOnce(ctx context.Context, ids []int64) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	cursor := s.Hub.Cursor()
+	cursor, asked := s.Hub.Cursor(), time.Now()
 	executions, err := s.Executions.GetMany(ctx, ids)
 	if err != nil {
 		s.Logger.WarnContext(ctx, "poll while degraded", slog.Any("err", err))
 		return
 	}
 	for _, x := range executions {
-		s.polls.give(newReading(x, cursor))
+		s.polls.give(newReading(x, cursor, asked))
 	}
 }

@@ -36,11 +36,11 @@ func (s *server) shutDown() *shutdown {
 }
 
 // within checks that Run returned in time.
-func (d *shutdown) within(t testing.TB, most time.Duration) {
-	t.Helper()
+func (d *shutdown) within(tb testing.TB, most time.Duration) {
+	tb.Helper()
 	<-d.ended
 	if d.err != nil || d.took > most {
-		t.Errorf("Run returned %v after %s, want nil within %s", d.err, d.took, most)
+		tb.Errorf("Run returned %v after %s, want nil within %s", d.err, d.took, most)
 	}
 }
 
@@ -49,7 +49,7 @@ func withDrain(cfg *setup) { cfg.Drain = drain }
 func TestShutdown_Stages(t *testing.T) {
 	inBubble(t, func(s *server) {
 		t := s.t
-		c, st := s.patient("/ws?filter=all"), s.eventsUnread("")
+		c, st := s.patient("/ws?filter=all"), s.eventsUnread()
 		c.text()
 		c.text()
 		type goodbye struct {
@@ -97,7 +97,7 @@ func TestShutdown_Many(t *testing.T) {
 		goodbyes := make(chan time.Duration, 2*each)
 		begun := make(chan time.Time, 1)
 		for range each {
-			c, st := s.patient("/ws"), s.eventsUnread("")
+			c, st := s.patient("/ws"), s.eventsUnread()
 			c.text()
 			go func() {
 				if code := c.closed(); code != websocket.StatusGoingAway {
@@ -147,10 +147,10 @@ func TestShutdown_Deaf(t *testing.T) {
 			c.write(clientFrame(true, opText, 100, []byte("begun")))
 			go c.gone()
 		},
-		"StreamNeverReads":     func(s *server) { s.eventsUnread("") },
+		"StreamNeverReads":     func(s *server) { s.eventsUnread() },
 		"StreamReadsNoHeaders": func(s *server) { s.raw("GET /events HTTP/1.1\r\nHost: attune\r\n\r\n") },
 		"StreamInTheMiddleOfAWrite": func(s *server) {
-			s.eventsUnread("")
+			s.eventsUnread()
 			s.publish(1)
 		},
 		"SaysNothing":        func(s *server) { s.raw("") },
@@ -204,7 +204,7 @@ func TestRun_ListenerFails(t *testing.T) {
 		ln := newMemory()
 		s := serve(t, ln, withDrain)
 		s.fails = true
-		c, st, idle := s.patient("/ws"), s.eventsUnread(""), s.raw("")
+		c, st, idle := s.patient("/ws"), s.eventsUnread(), s.raw("")
 		c.text()
 		s.get("/livez")
 		_ = ln.Close()

@@ -101,7 +101,7 @@ func TestEvents_SlowConsumer(t *testing.T) {
 	t.Run("ToldBye", func(t *testing.T) {
 		inBubble(t, func(s *server) {
 			t := s.t
-			st := s.eventsUnread("")
+			st := s.eventsUnread()
 			for id := range int64(20) {
 				s.hub.Publish(large(id, 8<<10))
 				synctest.Wait()
@@ -115,7 +115,7 @@ func TestEvents_SlowConsumer(t *testing.T) {
 	t.Run("CutWhenItNeverReads", func(t *testing.T) {
 		inBubble(t, func(s *server) {
 			t := s.t
-			s.eventsUnread("")
+			s.eventsUnread()
 			s.publish(1)
 			s.cutAfter(5 * time.Second)
 			equal(t, "slow consumers", s.metric(`attune_slow_consumers_total{transport="sse"}`), 1)
@@ -125,7 +125,7 @@ func TestEvents_SlowConsumer(t *testing.T) {
 	t.Run("ReadsSlowlyButReads", func(t *testing.T) {
 		inBubble(t, func(s *server) {
 			t := s.t
-			st := s.eventsUnread("")
+			st := s.eventsUnread()
 			s.hub.Publish(large(1, 256<<10))
 			st.slow(20 << 10)
 			equal(t, "ids", st.ids(1), []int64{1})

@@ -344,3 +344,20 @@ func (s *server) patient(path string) *raw {
 	_ = c.conn.SetDeadline(time.Now().Add(24 * time.Hour))
 	return c
 }
+
+// halfClose ends what the client sends; it reads on.
+func halfClose(t *testing.T, c *raw) {
+	t.Helper()
+	if err := c.conn.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// reset ends the connection without a word of TCP's.
+func reset(t *testing.T, c *raw) {
+	t.Helper()
+	if err := c.conn.(*net.TCPConn).SetLinger(0); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.conn.Close()
+}

@@ -44,6 +44,11 @@ func (s *server) events(query string, headers ...string) *stream {
 		b, _ := io.ReadAll(resp.Body)
 		s.t.Fatalf("GET /events%s: %s: %s", query, resp.Status, b)
 	}
+	return s.reading(resp)
+}
+
+// reading is the stream that is answered.
+func (s *server) reading(resp *http.Response) *stream {
 	return &stream{t: s.t, resp: resp, r: bufio.NewReader(resp.Body)}
 }
 
@@ -123,9 +128,9 @@ func (st *stream) bye(reason string) {
 
 // eventsUnread opens an event stream on a connection that holds back nothing: what is
 // not read here stops the server. Retry and welcome are read.
-func (s *server) eventsUnread(query string) *stream {
+func (s *server) eventsUnread() *stream {
 	s.t.Helper()
-	c := s.raw("GET /events" + query + " HTTP/1.1\r\nHost: attune\r\n\r\n")
+	c := s.raw("GET /events HTTP/1.1\r\nHost: attune\r\n\r\n")
 	_ = c.conn.SetDeadline(time.Now().Add(24 * time.Hour))
 	resp, err := http.ReadResponse(c.r, nil)
 	if err != nil {

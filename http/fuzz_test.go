@@ -1,0 +1,226 @@
+package http_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"attune/wire"
+)
+
+// failing is a log handler's writer that fails the test: only what is ours goes to the log as an error.
+type failing struct{ tb testing.TB }
+
+func (f failing) Write(b []byte) (int, error) {
+	f.tb.Errorf("logged: %s", b)
+	return len(b), nil
+}
+
+// watched has the server's errors, panics among them, fail the test.
+func watched(tb testing.TB) func(*setup) {
+	tb.Helper()
+	return func(cfg *setup) {
+		cfg.Logger = slog.New(slog.NewTextHandler(failing{tb}, &slog.HandlerOptions{Level: slog.LevelError}))
+	}
+}
+
+// FuzzClientFrames throws bytes at /ws after the handshake, then ends what it sends.
+// Whatever they were, the server answers with whole frames of ours and ends the
+// connection with a code of the protocol's, or without one where the client's
+// connection was cut off in mid-frame.
+func FuzzClientFrames(f *testing.F) {
+	for _, b := range [][]byte{
+		nil,
+		clientFrame(true, opText, 15, []byte(`{"type":"ping"}`)),
+		clientFrame(true, opText, 35, []byte(`{"type":"subscribe","filter":"all"}`)),
+		append(clientFrame(false, opText, 8, []byte(`{"type":`)), clientFrame(true, opContinuation, 7, []byte(`"ping"}`))...),
+		bytes.Repeat(clientFrame(true, opText, 1, []byte("x")), 21),
+		clientFrame(true, opBinary, 0, nil),
+		clientFrame(true, opClose, 2, []byte{3, 0xe8}),
+		clientFrame(true, opPing, 3, []byte("abc")),
+		clientFrame(true, opText, 1<<40, []byte("x")),
+		clientFrame(true, opText, 70000, make([]byte, 70000)),
+		{0x81, 0x00},
+		{0xf1, 0xff, 0xff},
+	} {
+		f.Add(b)
+	}
+	s := start(f, watched(f))
+	s.publish(1)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		conn, err := s.dial(t.Context(), "tcp", s.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := newRaw(t, conn, upgrade("/ws?filter=all"))
+		c.upgraded()
+		go func() {
+			_, _ = conn.Write(b)
+			_ = conn.(*net.TCPConn).CloseWrite()
+		}()
+		equal(t, "first", c.text()["type"], any("welcome"))
+		for {
+			op, payload, err := c.next()
+			switch {
+			case err != nil:
+				if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+					t.Fatal("neither answered nor closed")
+				}
+				return
+			case op == opText:
+				if m, err := wire.DecodeServerMessage(payload); err != nil || m == nil {
+					t.Fatalf("answered %q: %v", payload, err)
+				}
+			case op == opClose:
+				known(t, payload)
+			case op != opPong:
+				t.Fatalf("opcode %d", op)
+			}
+		}
+	})
+}
+
+// known checks a close frame: ours, or the client's echoed, which may be without a code.
+func known(t *testing.T, payload []byte) {
+	t.Helper()
+	if len(payload) == 0 {
+		return
+	}
+	if code := int(payload[0])<<8 | int(payload[1]); code < 1000 || code > 4999 {
+		t.Errorf("close code %d", code)
+	}
+}
+
+// FuzzEventsQuery asks for streams with any query and any Last-Event-ID: 200 with a
+// welcome first, or problem+json.
+func FuzzEventsQuery(f *testing.F) {
+	for _, q := range [][2]string{
+		{"", ""},
+		{"filter=all", ""},
+		{"filter=entity:execution:42&filter=user:1", "x"},
+		{"cursor=abc.1", ""},
+		{"filter=%zz", ""},
+		{"a;b", "a.b.c"},
+		{"filter=x&mode=latest", "é"},
+		{"cursor=", "\t"},
+	} {
+		f.Add(q[0], q[1])
+	}
+	s := start(f, watched(f))
+	f.Fuzz(func(t *testing.T, query, lastEventID string) {
+		if strings.ContainsFunc(query+lastEventID, func(r rune) bool { return r < 0x20 || r == 0x7f }) || strings.ContainsAny(query, " #") {
+			return // no request line or header: net/http's to refuse
+		}
+		u := &url.URL{Scheme: "http", Host: s.addr, Path: "/events", RawQuery: query}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, u.String(), nil)
+		if err != nil {
+			return // no URL
+		}
+		req.Header.Set("Last-Event-ID", lastEventID)
+		resp, err := s.http.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		switch resp.StatusCode {
+		case http.StatusOK:
+			st := s.in(t).reading(resp)
+			equal(t, "retry", st.block().Retry == "", false)
+			equal(t, "welcome", st.block().Name, "welcome")
+		case http.StatusBadRequest:
+			b, _ := io.ReadAll(resp.Body)
+			answer{t: t, status: resp.StatusCode, header: resp.Header, body: string(b)}.problem(400, fmt.Sprint(object(t, string(b))["code"]))
+		default:
+			t.Errorf("status %d", resp.StatusCode)
+		}
+	})
+}
+
+func BenchmarkGetExecution(b *testing.B) {
+	k := startStack(b, false)
+	id := k.insert(wire.StatusRunning)
+	url := k.url + path(id)
+	b.ReportAllocs()
+	for b.Loop() {
+		req, err := http.NewRequestWithContext(b.Context(), http.MethodGet, url, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		resp, err := k.http.Do(req)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != http.StatusOK {
+			b.Fatal(resp.Status, err)
+		}
+		_ = resp.Body.Close()
+	}
+}
+
+// BenchmarkDelivery is one notification from Publish to a client that reads it, over
+// a socket.
+func BenchmarkDelivery(b *testing.B) {
+	n := notification(1)
+	n.Payload = json.RawMessage(`{"pad":"` + strings.Repeat("x", 500) + `"}`)
+
+	b.Run("WebSocket", func(b *testing.B) {
+		s := start(b)
+		c := s.rawSocket("/ws?filter=all")
+		c.text()
+		c.text()
+		_ = c.conn.SetDeadline(time.Time{})
+		b.ReportAllocs()
+		for b.Loop() {
+			s.hub.Publish(n)
+			if op, _, err := c.next(); err != nil || op != opText {
+				b.Fatal(op, err)
+			}
+		}
+	})
+	b.Run("EventStream", func(b *testing.B) {
+		s := start(b)
+		st := s.opened("")
+		b.ReportAllocs()
+		for b.Loop() {
+			s.hub.Publish(n)
+			for line := "x"; line != "\n"; {
+				var err error
+				if line, err = st.r.ReadString('\n'); err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+	})
+	b.Run("WebSocketInBulk", func(b *testing.B) {
+		s := start(b, func(cfg *setup) { cfg.QueueSize = 1 << 20 })
+		c := s.rawSocket("/ws?filter=all")
+		c.text()
+		c.text()
+		_ = c.conn.SetDeadline(time.Time{})
+		b.ReportAllocs()
+		b.ResetTimer()
+		done := make(chan error, 1)
+		go func() {
+			var err error
+			for i := 0; i < b.N && err == nil; i++ {
+				_, _, err = c.next()
+			}
+			done <- err
+		}()
+		for range b.N {
+			s.hub.Publish(n)
+		}
+		if err := <-done; err != nil {
+			b.Fatal(err)
+		}
+	})
+}
