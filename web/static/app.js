@@ -32,7 +32,8 @@ let raw = false; // show notifications instead of executions
 /** @type {'connecting' | 'open' | 'lost'} */
 let connection = 'connecting';
 let mode = 'live'; // of the server's source
-let stale = false; // the list could not be read again
+let stale = false; // the list is to be read again before it is believed
+let doubted = false; // it became stale since the present read began
 let wanted = false; // the list is to be read (again)
 let reading = false;
 let failures = 0; // of the stream, in a row
@@ -79,7 +80,7 @@ async function load() {
   for (const execution of meanwhile.values()) {
     merge(execution);
   }
-  draw();
+  drawNow(); // before the badge says that it is true
   // Should something on the way drop the header, this text is answered by a gap, and the list is read again.
   return answer.headers.get('Attune-Cursor') ?? 'none';
 }
@@ -93,12 +94,12 @@ async function refresh() {
   }
   reading = true;
   for (let attempt = 0; wanted && !raw;) {
-    wanted = false;
+    wanted = doubted = false;
     try {
       at = await load();
       lastRead = Date.now();
       attempt = 0;
-      stale = false;
+      stale = doubted;
       notice('');
       badge();
       if (wanted) {
@@ -158,6 +159,12 @@ function follow() {
     if (before && welcome.cursor !== before) {
       missed('not resumed'); // a gap says so next, unless the connection breaks right here: the browser has this cursor now
     }
+    if (connection === 'lost' && !raw) {
+      // What a database's triggers send past its log is in no replay and under no promise, so read, even after a
+      // position was resumed. The badge waits for that.
+      stale = doubted = true;
+      void refresh();
+    }
     connection = 'open';
     failures = 0;
     setMode(welcome.mode);
@@ -197,6 +204,13 @@ async function restart() {
   }
   element('executions').hidden = raw;
   element('notifications').hidden = !raw;
+  follow();
+}
+
+/** Follows again after a pause that the stream may not have survived. */
+function resume() {
+  connection = 'lost';
+  badge();
   follow();
 }
 
@@ -345,10 +359,7 @@ function log(...parts) {
 function tick() {
   const now = Date.now();
   if (now - lastTick > 90_000 && connection === 'open') {
-    // The machine slept: the connection may be dead without anyone having said so.
-    connection = 'lost';
-    badge();
-    follow();
+    resume(); // the machine slept: the connection may be dead without anyone having said so
   }
   lastTick = now;
   for (const [id, row] of rows) {
@@ -365,5 +376,5 @@ function tick() {
 
 setInterval(tick, 1000);
 addEventListener('pagehide', () => stream?.close());
-addEventListener('pageshow', (event) => event.persisted && follow()); // back from the browser's page cache
+addEventListener('pageshow', (event) => event.persisted && resume()); // back from the browser's page cache
 void restart();
