@@ -125,6 +125,7 @@ type Server struct {
 	reads   singleflight.Group
 	clients atomic.Uint64 // numbers WebSocket and event stream clients
 	polls   polls
+	buffers sync.Pool // of *[]byte with room for writeChunk
 
 	capacity capacity
 
@@ -138,6 +139,10 @@ type Server struct {
 func New(cfg Config) *Server {
 	s := &Server{Config: cfg, started: time.Now(), closing: make(chan struct{})}
 	s.capacity.most, s.capacity.mostOfAddress = cfg.MaxConnections, cfg.MaxPerAddress
+	s.buffers.New = func() any {
+		b := make([]byte, 0, writeChunk)
+		return &b
+	}
 	s.metrics = newMetrics(s)
 	return s
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"sync"
 	"time"
 
 	"attune/broadcast"
@@ -82,7 +83,7 @@ func (s *Server) handleEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err == nil {
-		stream := eventStream{w: w, rc: http.NewResponseController(w)}
+		stream := eventStream{w: w, rc: http.NewResponseController(w), buffers: &s.buffers}
 		err = s.streamEvents(r.Context(), &stream, sub)
 		if reason, ok := byeReason(err); ok {
 			_ = stream.write(wire.NewFrame(wire.Bye{Reason: reason}).SSE()) // if it still can be said
@@ -115,13 +116,11 @@ func (s *Server) streamEvents(ctx context.Context, stream *eventStream, sub *bro
 			if err := stream.write(frame.SSE()); err != nil {
 				return err
 			}
-			if _, ok := frame.Message.(wire.Notification); ok {
-				delivered.Inc()
-			}
 		}
 		if err := stream.flush(); err != nil {
 			return err
 		}
+		delivered.Add(float64(notifications(frames)))
 		clear(frames)
 		select {
 		case <-sub.Ready():
@@ -164,27 +163,24 @@ func (s *Server) welcome(mode wire.Mode) wire.Welcome {
 var errWriteTimeout = errors.New("slow consumer: write timeout")
 
 // eventStream writes to one client, each chunk under a deadline of its own: a client
-// that reads slowly is served, one that does not read at all is dropped.
+// that reads slowly is served, one that does not read at all is dropped. What is
+// written gathers until flush: a write costs far more than an event.
 type eventStream struct {
 	w       http.ResponseWriter
 	rc      *http.ResponseController
-	pending int // bytes written under the current deadline
+	buffers *sync.Pool // of *[]byte with room for a chunk: an idle stream holds none
+	buf     *[]byte
 }
 
 func (e *eventStream) write(b []byte) error {
+	if e.buf == nil {
+		e.buf, _ = e.buffers.Get().(*[]byte)
+	}
 	for len(b) > 0 {
-		if e.pending == 0 {
-			if err := e.rc.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-				return fmt.Errorf("set write deadline: %w", err)
-			}
-		}
-		n := min(len(b), writeChunk-e.pending)
-		if _, err := e.w.Write(b[:n]); err != nil {
-			return writeError(err)
-		}
-		b = b[n:]
-		if e.pending += n; e.pending >= writeChunk {
-			if err := e.flush(); err != nil {
+		n := min(len(b), writeChunk-len(*e.buf))
+		*e.buf = append(*e.buf, b[:n]...)
+		if b = b[n:]; len(*e.buf) == writeChunk {
+			if err := e.send(); err != nil {
 				return err
 			}
 		}
@@ -194,11 +190,38 @@ func (e *eventStream) write(b []byte) error {
 
 // flush sends what was written.
 func (e *eventStream) flush() error {
-	if e.pending == 0 {
+	if e.buf == nil {
 		return nil
 	}
-	e.pending = 0
-	return writeError(e.rc.Flush())
+	err := e.send()
+	e.buffers.Put(e.buf)
+	e.buf = nil
+	return err
+}
+
+func (e *eventStream) send() error {
+	if len(*e.buf) == 0 {
+		return nil
+	}
+	if err := e.rc.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return fmt.Errorf("set write deadline: %w", err)
+	}
+	_, err := e.w.Write(*e.buf)
+	*e.buf = (*e.buf)[:0]
+	if err == nil {
+		err = e.rc.Flush()
+	}
+	return writeError(err)
+}
+
+// notifications counts those among frames.
+func notifications(frames []*wire.Frame) (n int) {
+	for _, frame := range frames {
+		if _, ok := frame.Message.(wire.Notification); ok {
+			n++
+		}
+	}
+	return n
 }
 
 func writeError(err error) error {

@@ -1,7 +1,6 @@
 package http
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -122,7 +121,7 @@ func (s *Server) handleWebSocket(w http.ResponseWriter, r *http.Request) {
 type wsConn struct {
 	server *Server
 	conn   *websocket.Conn
-	raw    net.Conn // what conn speaks on
+	raw    *frameConn // what conn speaks on
 	sub    *broadcast.Subscriber
 	heard  atomic.Int64 // when the peer last sent anything, unix nanoseconds
 }
@@ -135,7 +134,7 @@ func (c *wsConn) run(ctx context.Context, mode wire.Mode, filters []wire.Filter,
 	c.conn.SetReadLimit(maxFrame)
 
 	var wg sync.WaitGroup
-	err := c.write(ctx, wire.NewFrame(c.server.welcome(mode)))
+	err := c.raw.writeFrames([]*wire.Frame{wire.NewFrame(c.server.welcome(mode))})
 	if err == nil && len(filters) > 0 {
 		err = c.subscribe(ctx, filters, resume) // before anything is read: it is the first
 	}
@@ -166,14 +165,10 @@ func (c *wsConn) deliver(ctx context.Context, ended <-chan error) error {
 		if frames, err = c.sub.Take(ctx, frames[:0]); err != nil {
 			return err
 		}
-		for _, frame := range frames {
-			if err := c.write(ctx, frame); err != nil {
-				return err
-			}
-			if _, ok := frame.Message.(wire.Notification); ok {
-				delivered.Inc()
-			}
+		if err := c.raw.writeFrames(frames); err != nil {
+			return err
 		}
+		delivered.Add(float64(notifications(frames)))
 		clear(frames)
 		if end != nil {
 			return end
@@ -187,19 +182,6 @@ func (c *wsConn) deliver(ctx context.Context, ended <-chan error) error {
 			return errGoodbye
 		}
 	}
-}
-
-func (c *wsConn) write(ctx context.Context, frame *wire.Frame) error {
-	b := frame.JSON()
-	ctx, cancel := context.WithTimeoutCause(ctx, timeoutOf(len(b)), errWriteTimeout)
-	defer cancel()
-	if err := c.conn.Write(ctx, websocket.MessageText, b); err != nil {
-		if cause := context.Cause(ctx); cause != nil {
-			return cause
-		}
-		return err
-	}
-	return nil
 }
 
 // close tells the peer why, and waits for its answer as long as the drain allows.
@@ -348,7 +330,7 @@ func (s *Server) refuseHandshake(w http.ResponseWriter, r *http.Request, shake *
 // over, and of a refusal.
 type handshake struct {
 	http.ResponseWriter
-	conn   net.Conn
+	conn   *frameConn
 	status int // of the refusal
 	reason string
 }
@@ -364,13 +346,6 @@ func (h *handshake) WriteHeader(status int) {
 func (h *handshake) Write(b []byte) (int, error) {
 	h.reason += string(b)
 	return len(b), nil
-}
-
-// Hijack implements http.Hijacker.
-func (h *handshake) Hijack() (conn net.Conn, rw *bufio.ReadWriter, err error) {
-	conn, rw, err = http.NewResponseController(h.ResponseWriter).Hijack()
-	h.conn = conn
-	return conn, rw, err
 }
 
 // sockets are the connections of the open WebSockets: net/http has forgotten them,

@@ -1,8 +1,13 @@
 package wire
 
 import (
+	"encoding/binary"
+	"math"
 	"sync"
 )
+
+// maxHeader is the longest header of a WebSocket frame that a server sends.
+const maxHeader = 10
 
 // Frame is a server message, encoded at most once per transport whatever the
 // number of its receivers. What its methods return is shared: it must not be
@@ -11,16 +16,47 @@ type Frame struct {
 	// Message is what the frame carries.
 	Message ServerMessage
 
-	json []byte
+	buf   []byte // room for a header, then the JSON
+	begin int    // of the header in buf
+
 	once sync.Once
 	sse  []byte
 }
 
 // NewFrame encodes m.
-func NewFrame(m ServerMessage) *Frame { return &Frame{Message: m, json: EncodeServerMessage(m)} }
+func NewFrame(m ServerMessage) *Frame {
+	f := &Frame{Message: m, buf: appendServerMessage(make([]byte, maxHeader), m)}
+	f.begin = putHeader(f.buf, len(f.buf)-maxHeader)
+	return f
+}
 
-// JSON returns the frame as WebSocket clients get it: one JSON object.
-func (f *Frame) JSON() []byte { return f.json }
+// JSON returns the frame's content: one JSON object.
+func (f *Frame) JSON() []byte { return f.buf[maxHeader:] }
+
+// WebSocket returns the frame as WebSocket clients get it: an unfragmented text frame
+// of RFC 6455, header and JSON.
+func (f *Frame) WebSocket() []byte { return f.buf[f.begin:] }
+
+// putHeader writes the header of an unmasked text frame right before the payload,
+// which begins at maxHeader, and returns where it begins.
+func putHeader(buf []byte, size int) (begin int) {
+	const finText = 0x80 | 0x1
+	switch {
+	case size < 126:
+		begin = maxHeader - 2
+		buf[begin+1] = byte(size)
+	case size <= math.MaxUint16:
+		begin = maxHeader - 4
+		buf[begin+1] = 126
+		binary.BigEndian.PutUint16(buf[begin+2:], uint16(size))
+	default:
+		begin = 0
+		buf[begin+1] = 127
+		binary.BigEndian.PutUint64(buf[begin+2:], uint64(size)) //nolint:gosec // a length
+	}
+	buf[begin] = finText
+	return begin
+}
 
 // SSE returns the frame as event streams get it: notifications as plain message
 // events whose id is their cursor, everything else as an event of its own name.
@@ -40,14 +76,14 @@ func (f *Frame) SSE() []byte {
 		default:
 			event = m.serverMessage()
 		}
-		b := make([]byte, 0, len(f.json)+len(event)+len(id)+32)
+		b := make([]byte, 0, len(f.buf)+len(event)+len(id)+32)
 		if event != "" {
 			b = append(append(append(b, "event: "...), event...), '\n')
 		}
 		if id != "" {
 			b = append(append(append(b, "id: "...), id...), '\n')
 		}
-		b = append(append(b, "data: "...), f.json...)
+		b = append(append(b, "data: "...), f.JSON()...)
 		f.sse = append(b, "\n\n"...)
 	})
 	return f.sse

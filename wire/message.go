@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Mode is the health of the source as clients see it.
@@ -97,12 +98,14 @@ func (Pong) serverMessage() string         { return "pong" }
 func (Bye) serverMessage() string          { return "bye" }
 
 // EncodeServerMessage returns m as one line of JSON, its type first.
-func EncodeServerMessage(m ServerMessage) []byte {
+func EncodeServerMessage(m ServerMessage) []byte { return appendServerMessage(nil, m) }
+
+// appendServerMessage appends what EncodeServerMessage returns to b.
+func appendServerMessage(b []byte, m ServerMessage) []byte {
 	if n, ok := m.(Notification); ok {
-		b, _ := n.MarshalJSON() // never fails
-		return b
+		return n.append(slices.Grow(b, len(n.Payload)+notificationExtra))
 	}
-	return encodeTagged(m.serverMessage(), m)
+	return appendTagged(b, m.serverMessage(), m)
 }
 
 // DecodeServerMessage decodes a frame that a server sent. A type that this version
@@ -166,7 +169,7 @@ func (Unsubscribe) clientMessage() string { return "unsubscribe" }
 func (Ping) clientMessage() string        { return "ping" }
 
 // EncodeClientMessage returns m as one line of JSON, its type first.
-func EncodeClientMessage(m ClientMessage) []byte { return encodeTagged(m.clientMessage(), m) }
+func EncodeClientMessage(m ClientMessage) []byte { return appendTagged(nil, m.clientMessage(), m) }
 
 // DecodeClientMessage decodes a frame that a client sent. What it refuses is an
 // *Error: CodeInvalidJSON where b is no JSON object, CodeUnknownType where its type
@@ -236,16 +239,14 @@ func decodeAs[M any](b []byte) (m M, err error) {
 	return m, err
 }
 
-// encodeTagged encodes m, a struct, with "type" as its first member.
-func encodeTagged(tag string, m any) []byte {
+// appendTagged appends m, a struct, with "type" as its first member.
+func appendTagged(b []byte, tag string, m any) []byte {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false) // people read the <type> and <id> of error messages
 	_ = enc.Encode(m)        // messages are plain structs: they always encode
 	body := bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
-	b := append(make([]byte, 0, len(body)+len(tag)+12), `{"type":"`...)
-	b = append(b, tag...)
-	b = append(b, '"')
+	b = append(append(append(b, `{"type":"`...), tag...), '"')
 	if len(body) > len(`{}`) {
 		b = append(b, ',')
 	}

@@ -43,7 +43,15 @@ func (Notification) serverMessage() string { return "notification" }
 // It does not go through encoding/json for the payload, which would escape
 // characters that the writer had left alone.
 func (n Notification) MarshalJSON() ([]byte, error) {
-	b := make([]byte, 0, len(n.Payload)+256)
+	return n.append(make([]byte, 0, len(n.Payload)+notificationExtra)), nil
+}
+
+// notificationExtra is about how much an encoded notification is longer than its
+// payload, in bytes.
+const notificationExtra = 320
+
+// append appends what MarshalJSON returns to b.
+func (n *Notification) append(b []byte) []byte {
 	b = append(b, `{"type":"notification","notification_type":`...)
 	b = appendString(b, n.NotificationType)
 	b = append(b, `,"entity_type":`...)
@@ -66,7 +74,7 @@ func (n Notification) MarshalJSON() ([]byte, error) {
 		b = append(b, `,"coalesced":`...)
 		b = strconv.AppendInt(b, int64(n.Coalesced), 10)
 	}
-	return append(b, '}'), nil
+	return append(b, '}')
 }
 
 // UnmarshalJSON decodes what MarshalJSON wrote.
