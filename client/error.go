@@ -21,6 +21,9 @@ type StatusError struct {
 	// Problem is what the server said; nil when the answer came from something that
 	// speaks no problem+json, such as a proxy.
 	Problem *wire.Error
+	// Cursor is the position that the answer holds for; "" where the server did not
+	// look at a row to give it.
+	Cursor string
 }
 
 // Error returns the status and the server's words.
@@ -42,7 +45,7 @@ func (e *StatusError) Unwrap() error {
 
 // statusError reads the answer that refuses.
 func statusError(resp *http.Response) *StatusError {
-	e := &StatusError{Status: resp.StatusCode}
+	e := &StatusError{Status: resp.StatusCode, Cursor: resp.Header.Get("Attune-Cursor")}
 	var problem struct {
 		Code   wire.Code `json:"code"`
 		Title  string    `json:"title"`

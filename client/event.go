@@ -1,12 +1,13 @@
 package client
 
 import (
+	"encoding/json"
 	"time"
 
 	"attune/wire"
 )
 
-// Event is something that Wait did or learned on its way.
+// Event is something that Wait or WaitEntity did or learned on its way.
 //
 //sumtype:decl
 type Event interface{ event() }
@@ -20,14 +21,20 @@ type Session struct{ ID string }
 // Subscribed says that the server delivers what matches Filter.
 type Subscribed struct{ Filter string }
 
-// Notified says that a notification told the execution's status.
+// Notified says that a notification told how things stand: Wait the execution's
+// Status, WaitEntity the notification's Payload.
 type Notified struct {
 	NotificationType string
 	Status           wire.Status
+	Payload          json.RawMessage
 }
 
-// Read says that the execution's row has a status that no notification told.
-type Read struct{ Status wire.Status }
+// Read says that the row differs from what notifications told: Wait its Status,
+// WaitEntity its Payload.
+type Read struct {
+	Status  wire.Status
+	Payload json.RawMessage
+}
 
 // Missed says that notifications may be missing, so the row is read.
 type Missed struct{ Reason wire.GapReason }

@@ -2,8 +2,6 @@ package client
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -23,44 +21,42 @@ const (
 	connectGrace = 2 * time.Second  // for the subscription to stand, before polling begins
 	lookTimeout  = 10 * time.Second // for one look
 	lastTimeout  = 5 * time.Second  // for the last one, past the deadline
-	replayGrace  = time.Second      // for replayed changes, when the row is terminal already
+	replayGrace  = time.Second      // for replayed changes, when the row is over already
 	settleGrace  = 100 * time.Millisecond
 )
-
-// ErrStillRunning ends a wait whose time is over: the last look found the execution
-// going on.
-var ErrStillRunning = errors.New("the execution is still going on")
 
 // WaitOptions says how to wait.
 type WaitOptions struct {
 	// Timeout is how long to wait; 0 looks once.
 	Timeout time.Duration
-	// Cursor is a position from before the execution, as Execute returns it: the
+	// Cursor is a position from before what is waited for, as Execute returns it: the
 	// changes since are told to Progress. "" for none.
 	Cursor string
+	// Absent is for WaitEntity: go on while there is no such row.
+	Absent bool
 	// Progress is told of each step, from one goroutine; nil for nobody.
 	Progress func(Event)
 }
 
-// Wait waits until the execution is terminal and returns it.
+// await waits until the subject is over and returns it as it was last seen, its zero
+// value if it never was.
 //
 // It subscribes, waits for the acknowledgement, reads the row and then waits: a change
 // in any gap of that sequence is seen. Notifications are the fast way, reading the row
-// the sure one: it is read when a notification says that the execution has ended, when
-// one may be missing, every 15 s while connected, and every 0.5 to 2 s while not.
+// the sure one: it is read when a notification gives reason to, when one may be missing,
+// every 15 s while connected, and every 0.5 to 2 s while not.
 //
-// When the time is over it looks once more and returns the execution with
-// ErrStillRunning, or the error of that look. What the server refuses for good ends
-// the wait at once (see Permanent); when ctx is done, its cause is returned with the
-// execution as it was last seen, its zero value if it never was.
-func (c *Client) Wait(ctx context.Context, id int64, opts WaitOptions) (wire.Execution, error) {
+// When the time is over it looks once more and returns unmet, or the error of that
+// look; when ctx is done, its cause.
+func await[T any](ctx context.Context, c *Client, s subject[T], opts WaitOptions) (T, error) {
 	if opts.Timeout < 0 {
-		return wire.Execution{}, fmt.Errorf("wait for execution %d: timeout %s: want 0 or more", id, opts.Timeout)
+		var none T
+		return none, fmt.Errorf("timeout %s: want 0 or more", opts.Timeout)
 	}
 	if opts.Progress == nil {
 		opts.Progress = func(Event) {}
 	}
-	w := &waiter{client: c, id: id, opts: opts, steps: make(chan func())}
+	w := &waiter[T]{client: c, subject: s, opts: opts, steps: make(chan func())}
 	if opts.Timeout > 0 {
 		w.observe(ctx)
 	}
@@ -70,30 +66,27 @@ func (c *Client) Wait(ctx context.Context, id int64, opts WaitOptions) (wire.Exe
 	if !w.done && ctx.Err() != nil {
 		w.err = context.Cause(ctx)
 	}
-	if w.err != nil {
-		return w.seen, fmt.Errorf("wait for execution %d: %w", id, w.err)
-	}
-	return w.seen, nil
+	return w.seen.value, w.err
 }
 
-// waiter is one call of Wait. Its fields belong to the loop of observe: whatever
+// waiter is one call of await. Its fields belong to the loop of observe: whatever
 // happens elsewhere is sent there as a step.
-type waiter struct {
-	client *Client
-	id     int64
-	opts   WaitOptions
-	steps  chan func()
+type waiter[T any] struct {
+	client  *Client
+	subject subject[T]
+	opts    WaitOptions
+	steps   chan func()
 
 	done bool
 	err  error
-	seen wire.Execution // as last read
+	seen sight[T] // as last read
 
-	status    wire.Status // as last told, by notification or row
-	ended     bool        // a notification told a terminal status
-	following bool        // subscribed, and the source is live
-	connected bool        // subscribed
-	sessions  int         // subscriptions so far
-	replayed  bool        // changes before the next look are on their way
+	facts     facts // as last told, by notification or row
+	ended     bool  // a notification told the end
+	following bool  // subscribed, and the source is live
+	connected bool  // subscribed
+	sessions  int   // subscriptions so far
+	replayed  bool  // changes before the next look are on their way
 	polls     time.Duration
 
 	looking, again bool
@@ -101,8 +94,8 @@ type waiter struct {
 	grace          *time.Timer // ends the wait for replayed changes
 }
 
-// observe waits until the execution is terminal, reading is refused, or the time is over.
-func (w *waiter) observe(ctx context.Context) {
+// observe waits until the subject is over, reading is refused, or the time is over.
+func (w *waiter[T]) observe(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, w.opts.Timeout)
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
@@ -128,7 +121,7 @@ func (w *waiter) observe(ctx context.Context) {
 		case <-w.grace.C:
 			w.finish()
 		case <-ctx.Done():
-			if w.seen.Status.Terminal() { // only replayed changes were missing
+			if w.seen.over { // only replayed changes were missing
 				w.finish()
 			}
 			return
@@ -137,7 +130,7 @@ func (w *waiter) observe(ctx context.Context) {
 }
 
 // do hands a step to the loop, unless the wait is over.
-func (w *waiter) do(ctx context.Context, step func()) {
+func (w *waiter[T]) do(ctx context.Context, step func()) {
 	select {
 	case w.steps <- step:
 	case <-ctx.Done():
@@ -145,11 +138,10 @@ func (w *waiter) do(ctx context.Context, step func()) {
 }
 
 // follow subscribes and hands what it hears to the loop, for as long as budget.
-func (w *waiter) follow(ctx context.Context, budget time.Duration) {
+func (w *waiter[T]) follow(ctx context.Context, budget time.Duration) {
 	stream, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
-	filter := wire.EntityFilter("execution", wire.IntID(w.id).String()).String()
-	err := w.client.Stream(stream, []string{filter}, StreamOptions{
+	err := w.client.Stream(stream, []string{w.subject.filter}, StreamOptions{
 		Cursor:    w.opts.Cursor,
 		Connected: func(url string) { w.do(ctx, func() { w.tell(Connected{url}) }) },
 		Lost:      func(err error, retry time.Duration) { w.do(ctx, func() { w.lost(err, retry) }) },
@@ -164,7 +156,7 @@ func (w *waiter) follow(ctx context.Context, budget time.Duration) {
 }
 
 // message takes what the server sent.
-func (w *waiter) message(m wire.ServerMessage) {
+func (w *waiter[T]) message(m wire.ServerMessage) {
 	switch m := m.(type) {
 	case wire.Welcome:
 		w.following = m.Mode != wire.ModeDegraded
@@ -183,7 +175,7 @@ func (w *waiter) message(m wire.ServerMessage) {
 	case wire.Gap:
 		w.tell(Missed{m.Reason})
 		w.replayed = false
-		if w.seen.Status.Terminal() {
+		if w.seen.over {
 			w.finish()
 			return
 		}
@@ -197,44 +189,48 @@ func (w *waiter) message(m wire.ServerMessage) {
 	}
 }
 
-// notified takes a notification of the execution.
-func (w *waiter) notified(n wire.Notification) {
-	var row struct {
-		Status wire.Status `json:"status"`
+// notified takes a notification of the subject.
+func (w *waiter[T]) notified(n wire.Notification) {
+	heard, means := w.subject.hear(n)
+	if heard.event != nil {
+		w.facts = heard.facts
+		w.tell(heard.event)
 	}
-	if err := json.Unmarshal(n.Payload, &row); err != nil || row.Status == "" {
-		w.lookNow() // something changed, and it does not say what
-		return
-	}
-	w.status = row.Status
-	w.tell(Notified{NotificationType: n.NotificationType, Status: row.Status})
-	if !row.Status.Terminal() {
-		return
-	}
-	w.ended = true
-	if w.seen.Status.Terminal() {
+	switch means {
+	case goesOn:
+	case unclear:
+		w.lookNow()
+	case ended:
+		w.ended = true
+		if w.seen.over {
+			w.finish()
+			return
+		}
+		w.lookNow()
+	case reached:
+		if !w.seen.over {
+			w.seen = heard
+		}
 		w.finish()
-		return
 	}
-	w.lookNow()
 }
 
 // lost notes that there is no connection now.
-func (w *waiter) lost(err error, retry time.Duration) {
+func (w *waiter[T]) lost(err error, retry time.Duration) {
 	w.tell(Lost{Err: err, Retry: retry})
 	w.unfollow()
 }
 
 // poll goes over to reading the row, for good.
-func (w *waiter) poll(err error) {
+func (w *waiter[T]) poll(err error) {
 	w.tell(Polling{err})
 	w.unfollow()
 }
 
-func (w *waiter) unfollow() {
+func (w *waiter[T]) unfollow() {
 	w.connected, w.following, w.replayed = false, false, false
 	w.polls = 0
-	if w.seen.Status.Terminal() {
+	if w.seen.over {
 		w.finish()
 		return
 	}
@@ -243,7 +239,7 @@ func (w *waiter) unfollow() {
 
 // lookNow reads the row, again if it is being read: that answer may be older than
 // the reason to look.
-func (w *waiter) lookNow() {
+func (w *waiter[T]) lookNow() {
 	if w.looking {
 		w.again = true
 		return
@@ -252,28 +248,28 @@ func (w *waiter) lookNow() {
 }
 
 // read reads the row and hands the answer to the loop.
-func (w *waiter) read(ctx context.Context) {
+func (w *waiter[T]) read(ctx context.Context) {
 	look, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	e, err := w.client.Execution(look, w.id)
-	w.do(ctx, func() { w.looked(e, err) })
+	s, err := w.subject.read(look)
+	w.do(ctx, func() { w.looked(s, err) })
 }
 
 // looked takes what reading the row gave.
-func (w *waiter) looked(e wire.Execution, err error) {
+func (w *waiter[T]) looked(s sight[T], err error) {
 	w.looking = false
 	again := w.again
 	w.again = false
 	switch {
-	case err != nil && Permanent(err):
+	case err != nil && final(err):
 		w.done, w.err = true, err
 		return
 	case err != nil:
 		w.tell(ReadFailed{err})
 	default:
-		w.seen = e
+		w.seen = s
 	}
-	if e.Status.Terminal() {
+	if s.over {
 		w.settle()
 		return
 	}
@@ -291,7 +287,7 @@ func (w *waiter) looked(e wire.Execution, err error) {
 }
 
 // pause returns how long to wait before the next look.
-func (w *waiter) pause() time.Duration {
+func (w *waiter[T]) pause() time.Duration {
 	if w.following && w.connected && !w.ended {
 		return followPoll
 	}
@@ -299,14 +295,14 @@ func (w *waiter) pause() time.Duration {
 	return w.polls
 }
 
-// settle ends the wait on a terminal row, once the changes that led there are told.
-func (w *waiter) settle() {
+// settle ends the wait on a row that is over, once the changes that led there are told.
+func (w *waiter[T]) settle() {
 	switch {
 	case !w.connected || w.ended:
 		w.finish()
 	case w.replayed:
 		w.grace.Reset(replayGrace)
-	case w.sessions == 1 && w.status == "" && w.opts.Cursor == "":
+	case w.sessions == 1 && w.facts == nil && w.opts.Cursor == "":
 		w.finish() // it had ended before anybody asked
 	default:
 		w.grace.Reset(settleGrace) // its notification may be under way
@@ -314,33 +310,33 @@ func (w *waiter) settle() {
 }
 
 // finish ends the wait with the row as it was read.
-func (w *waiter) finish() {
+func (w *waiter[T]) finish() {
 	w.told()
 	w.done = true
 }
 
-// told tells the row's status unless it was told before.
-func (w *waiter) told() {
-	if w.seen.Status.Canonical() != w.status.Canonical() {
-		w.status = w.seen.Status
-		w.tell(Read{w.status})
+// told tells the row unless all it says was told before.
+func (w *waiter[T]) told() {
+	if w.seen.event != nil && !w.seen.facts.within(w.facts) {
+		w.facts = w.seen.facts
+		w.tell(w.seen.event)
 	}
 }
 
-func (w *waiter) tell(e Event) { w.opts.Progress(e) }
+func (w *waiter[T]) tell(e Event) { w.opts.Progress(e) }
 
 // last looks once more when the time is over.
-func (w *waiter) last(ctx context.Context) {
+func (w *waiter[T]) last(ctx context.Context) {
 	look, cancel := context.WithTimeout(ctx, lastTimeout)
 	defer cancel()
-	e, err := w.client.Execution(look, w.id)
+	s, err := w.subject.read(look)
 	switch {
 	case err != nil:
 		w.err = err
-	case e.Status.Terminal():
-		w.seen = e
+	case s.over:
+		w.seen = s
 		w.finish()
 	default:
-		w.seen, w.err = e, ErrStillRunning
+		w.seen, w.err = s, w.subject.unmet
 	}
 }
