@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -21,7 +22,7 @@ import (
 	"attune/wire"
 )
 
-// process is an attune that a test has started.
+// process is a program that a test has started, mostly attune.
 type process struct {
 	t              *testing.T
 	cmd            *exec.Cmd
@@ -34,8 +35,14 @@ type process struct {
 // is ended with t.
 func start(t *testing.T, env []string, args ...string) *process {
 	t.Helper()
+	return launch(t, env, binary(t), args...)
+}
+
+// launch starts any program so.
+func launch(t *testing.T, env []string, program string, args ...string) *process {
+	t.Helper()
 	p := &process{t: t, stdout: newOutput(), stderr: newOutput(), exited: make(chan struct{})}
-	p.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), binary(t), args...)
+	p.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), program, args...)
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "GORACE=" + os.Getenv("GORACE")}, env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
 	p.cmd.WaitDelay = 5 * time.Second // if a process that it leaves has its output
@@ -47,7 +54,7 @@ func start(t *testing.T, env []string, args ...string) *process {
 		err := p.cmd.Wait()
 		p.ended = time.Now()
 		if errors.Is(err, exec.ErrWaitDelay) {
-			t.Errorf("attune %s has ended and left a process that has its output", strings.Join(args, " "))
+			t.Errorf("%s has ended and left a process that has its output", p)
 		}
 	}()
 	t.Cleanup(func() {
@@ -60,15 +67,19 @@ func start(t *testing.T, env []string, args ...string) *process {
 		case <-time.After(patience):
 			_ = p.cmd.Process.Kill()
 			<-p.exited
-			t.Errorf("attune %s did not end after SIGTERM", strings.Join(args, " "))
+			t.Errorf("%s did not end after SIGTERM", p)
 		}
 	})
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("attune %s\nstdout:\n%sstderr:\n%s", strings.Join(args, " "), p.stdout, p.stderr)
+			t.Logf("%s\nstdout:\n%sstderr:\n%s", p, p.stdout, p.stderr)
 		}
 	})
 	return p
+}
+
+func (p *process) String() string {
+	return strings.Join(append([]string{filepath.Base(p.cmd.Path)}, p.cmd.Args[1:]...), " ")
 }
 
 func (p *process) running() bool {
@@ -94,7 +105,7 @@ func (p *process) wait() int {
 	select {
 	case <-p.exited:
 	case <-time.After(2 * patience):
-		p.t.Fatalf("attune %s does not end", strings.Join(p.cmd.Args[1:], " "))
+		p.t.Fatalf("%s does not end", p)
 	}
 	return p.cmd.ProcessState.ExitCode()
 }
@@ -116,7 +127,7 @@ func (p *process) says(o *output, text string) {
 		case <-deadline.C:
 		}
 		if !strings.Contains(o.String(), text) {
-			p.t.Fatalf("attune %s does not say %q", strings.Join(p.cmd.Args[1:], " "), text)
+			p.t.Fatalf("%s does not say %q", p, text)
 		}
 		return
 	}
