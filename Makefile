@@ -3,9 +3,11 @@
 # Tools are pinned here and nowhere else; a new version gets a new folder under .tools/.
 GOLANGCI_LINT_VERSION := v2.15.0
 GOVULNCHECK_VERSION   := v1.9.0
+TYPESCRIPT_VERSION    := 5.9.3
 
 GOLANGCI_LINT := $(CURDIR)/.tools/golangci-lint-$(GOLANGCI_LINT_VERSION)/golangci-lint
 GOVULNCHECK   := $(CURDIR)/.tools/govulncheck-$(GOVULNCHECK_VERSION)/govulncheck
+TSC           := $(CURDIR)/.tools/typescript-$(TYPESCRIPT_VERSION)/node_modules/.bin/tsc
 
 TEST_TIMEOUT ?= 10m
 
@@ -22,7 +24,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: ci
-ci: build tidy-check lint vuln test fuzz ## Run everything that the gate runs
+ci: build tidy-check lint web-check vuln test fuzz ## Run everything that the gate runs
 
 .PHONY: build
 build: ## Build every package, and the binary into bin/
@@ -39,6 +41,10 @@ lint: $(GOLANGCI_LINT) ## Check format, imports and code
 .PHONY: fmt
 fmt: $(GOLANGCI_LINT) ## Format the code
 	$(GOLANGCI_LINT) fmt
+
+.PHONY: web-check
+web-check: $(TSC) ## Check the types of the start page's script
+	$(TSC) --project web/jsconfig.json
 
 .PHONY: tidy-check
 tidy-check: ## Check that go.mod and go.sum are tidy
@@ -76,3 +82,6 @@ $(GOLANGCI_LINT):
 
 $(GOVULNCHECK):
 	GOBIN=$(@D) go install golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION)
+
+$(TSC):
+	npm install --prefix .tools/typescript-$(TYPESCRIPT_VERSION) --no-audit --no-fund --ignore-scripts --loglevel=error typescript@$(TYPESCRIPT_VERSION)
