@@ -131,7 +131,11 @@ func serveDatabase(ctx context.Context, cfg Config, gone <-chan struct{}, listen
 	if err != nil {
 		return err
 	}
-	server := attunehttp.New(serverConfig(cfg, hub, listener, executions, actions, logger))
+	config := serverConfig(cfg, hub, listener, executions, actions, logger)
+	if sourceOf(listener) == sourceLog {
+		config.Entities = pg.NewEntities(pool)
+	}
+	server := attunehttp.New(config)
 
 	// The front is what clients see and ends first; the back, which it stands on,
 	// after it. Whatever of either ends by itself takes the rest down, and is the

@@ -86,7 +86,7 @@ func (s *Server) getExecution(w http.ResponseWriter, r *http.Request) {
 		s.problem(w, r, invalid("until %.40q: want terminal", until))
 		return
 	}
-	known := strings.Join(r.Header.Values("If-None-Match"), ",")
+	known := knownTags(r)
 
 	var seen reading
 	if wait == 0 {
@@ -115,14 +115,7 @@ func (s *Server) getExecution(w http.ResponseWriter, r *http.Request) {
 		s.problem(w, r, err)
 		return
 	}
-	w.Header().Set("ETag", seen.etag)
-	if matches(known, seen.etag) {
-		w.Header().Set(cursorHeader, seen.cursor.String())
-		w.Header().Set("Cache-Control", "no-cache")
-		w.WriteHeader(http.StatusNotModified)
-		return
-	}
-	s.answer(w, r, http.StatusOK, seen.cursor, seen.body)
+	s.answerUnless(w, r, seen.etag, seen.cursor, seen.body)
 }
 
 // reading is an execution as it was read, with the position before that.
@@ -136,8 +129,7 @@ type reading struct {
 
 func newReading(x wire.Execution, cursor wire.Cursor, asked time.Time) reading {
 	body := encode(x)
-	sum := sha256.Sum256(body)
-	return reading{execution: x, body: body, etag: `"` + hex.EncodeToString(sum[:12]) + `"`, cursor: cursor, asked: asked}
+	return reading{execution: x, body: body, etag: etagOf(body), cursor: cursor, asked: asked}
 }
 
 // fetch reads an execution now: whoever has written, and asks then, sees it.
@@ -331,7 +323,20 @@ func decodeRequest(body io.Reader) (wire.ExecutionRequest, error) {
 	return req, nil
 }
 
-// answer writes a JSON answer that carries executions.
+// answerUnless writes a JSON answer, or 304 where If-None-Match says that the client
+// has it.
+func (s *Server) answerUnless(w http.ResponseWriter, r *http.Request, etag string, cursor wire.Cursor, body []byte) {
+	w.Header().Set("ETag", etag)
+	if matches(knownTags(r), etag) {
+		w.Header().Set(cursorHeader, cursor.String())
+		w.Header().Set("Cache-Control", "no-cache")
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	s.answer(w, r, http.StatusOK, cursor, body)
+}
+
+// answer writes a JSON answer that carries rows.
 func (s *Server) answer(w http.ResponseWriter, _ *http.Request, status int, cursor wire.Cursor, body []byte) {
 	w.Header().Set(cursorHeader, cursor.String())
 	writeJSON(w, status, body)
@@ -354,6 +359,15 @@ func encode(v any) []byte {
 	}
 	return bytes.TrimRight(b.Bytes(), "\n")
 }
+
+// etagOf returns the strong entity tag of a body.
+func etagOf(body []byte) string {
+	sum := sha256.Sum256(body)
+	return `"` + hex.EncodeToString(sum[:12]) + `"`
+}
+
+// knownTags returns the entity tags that the client has.
+func knownTags(r *http.Request) string { return strings.Join(r.Header.Values("If-None-Match"), ",") }
 
 // matches reports whether an If-None-Match header names etag.
 func matches(header, etag string) bool {

@@ -99,6 +99,8 @@ type Config struct {
 	Source func() SourceStats
 	// Executions is nil where the database has no execution table.
 	Executions Executions
+	// Entities is nil where no notification log is followed.
+	Entities Entities
 	// Actions is nil where executions are not ours to start.
 	Actions Actions
 	// Page is what / serves.
@@ -164,6 +166,8 @@ func (s *Server) Handler() http.Handler {
 		r.Post("/executions", s.whileOpen(s.createExecution))
 		r.Post("/executions/{id}/cancel", s.whileOpen(s.cancelExecution))
 	})
+
+	r.Get("/entities/{type}/{id}", s.getEntity)
 
 	r.Get("/livez", s.handleLive)
 	r.Get("/readyz", s.handleReady)

@@ -36,6 +36,7 @@ const (
 	stateTooManyConns      = "53300"
 	stateReadOnly          = "25006"
 	stateUndefinedTable    = "42P01"
+	stateNoPrivilege       = "42501"
 	stateNoSchema          = "3F000"
 	stateStartingUp        = "57P03"
 	stateProtocolViolation = "08P01" // pgbouncer's answer to nearly everything

@@ -1,0 +1,93 @@
+package http
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/go-chi/chi/v5"
+
+	"attune/wire"
+)
+
+// Entities reads rows of watched tables.
+type Entities interface {
+	// Get returns a row, with a nil Payload where there is none. Where no row can be
+	// looked for the error is a *wire.Error that says why.
+	Get(ctx context.Context, entityType, id string) (wire.Entity, error)
+}
+
+// entityReading is a row as it was read, with the position before that.
+type entityReading struct {
+	entity wire.Entity
+	cursor wire.Cursor
+}
+
+// getEntity serves GET /entities/{type}/{id}. A cursor comes with every answer for
+// which the database was asked, also with the one that there is no such row: whoever
+// waits for it follows from there.
+func (s *Server) getEntity(w http.ResponseWriter, r *http.Request) {
+	entityType, id, err := parseEntity(chi.URLParam(r, "type"), chi.URLParam(r, "id"))
+	if err != nil {
+		s.problem(w, r, err)
+		return
+	}
+	if s.Entities == nil {
+		s.problem(w, r, &wire.Error{
+			Code:    wire.CodeNotFound,
+			Message: "this server follows no notification log, so it knows no watched tables: attune db install, attune db watch, and start it again",
+		})
+		return
+	}
+	seen, err := s.readEntity(r.Context(), entityType, id)
+	if err != nil {
+		s.problem(w, r, err)
+		return
+	}
+	if seen.entity.Payload == nil {
+		w.Header().Set(cursorHeader, seen.cursor.String())
+		s.problem(w, r, &wire.Error{Code: wire.CodeNotFound, Message: fmt.Sprintf("there is no %s %s", entityType, id)})
+		return
+	}
+	body := encode(seen.entity)
+	s.answerUnless(w, r, etagOf(body), seen.cursor, body)
+}
+
+// readEntity reads a row by a query that begins after the call, so that whoever has
+// written, and asks then, sees it. Those who ask while one runs share the next.
+func (s *Server) readEntity(ctx context.Context, entityType, id string) (entityReading, error) {
+	for joined := false; ; joined = true {
+		mine := false
+		result := s.reads.DoChan("entity/"+entityType+"/"+id, func() (any, error) {
+			mine = true
+			// Whoever asked first may go away: the others still want the answer.
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), queryTimeout)
+			defer cancel()
+			cursor := s.Hub.Cursor()
+			entity, err := s.Entities.Get(ctx, entityType, id)
+			return entityReading{entity, cursor}, err
+		})
+		select {
+		case r := <-result:
+			if mine || joined { // the second that was joined began after the first had ended
+				return r.Val.(entityReading), r.Err //nolint:forcetypeassert // it is what the function above returns
+			}
+		case <-ctx.Done():
+			return entityReading{}, context.Cause(ctx)
+		}
+	}
+}
+
+// parseEntity parses the type and the id in a path, which may be percent-encoded.
+func parseEntity(typeText, idText string) (entityType, id string, err error) {
+	entityType, errType := url.PathUnescape(typeText)
+	id, errID := url.PathUnescape(idText)
+	if errType != nil || !wire.IsTypeName(entityType) {
+		return "", "", invalid("entity type %.70q: want 1 to 63 characters of [A-Za-z0-9_.-]", typeText)
+	}
+	if _, err := wire.StringID(id); errID != nil || err != nil {
+		return "", "", invalid("entity id %.140q: want 1 to 128 characters of [A-Za-z0-9_.-]", idText)
+	}
+	return entityType, id, nil
+}

@@ -1,0 +1,163 @@
+package live
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"attune/wire"
+)
+
+// EntityError says why rows of an entity type can not be read, and what to do.
+type EntityError struct{ Reason string }
+
+// Error returns the reason.
+func (e *EntityError) Error() string { return e.Reason }
+
+// EntityTable reads the rows of a watched table.
+type EntityTable struct {
+	name       string
+	entityType string
+	sql        string
+}
+
+// FindEntityTable returns the table that is watched as the entity type, or an
+// *EntityError.
+func FindEntityTable(ctx context.Context, db DB, entityType string) (*EntityTable, error) {
+	t, err := findEntityTable(ctx, db, entityType)
+	if isUndefined(err) {
+		err = &EntityError{"the database has no notification log, so no table is watched: see attune db install and attune db watch"}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find the table of entity type %q: %w", entityType, err)
+	}
+	return t, nil
+}
+
+func findEntityTable(ctx context.Context, db DB, entityType string) (*EntityTable, error) {
+	rows, err := db.Query(ctx, `
+		SELECT w.name, w.options, coalesce(c.oid, 0), coalesce(n.nspname::text, ''), coalesce(c.relname::text, ''), coalesce(c.relkind::text, '')
+		FROM attune_live.watch w
+		LEFT JOIN pg_class c ON c.oid = w.relation LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE w.options ->> 'entity_type' = $1 ORDER BY w.name`, entityType)
+	if err != nil {
+		return nil, err
+	}
+	type watch struct {
+		was     string // the table's name when it was watched
+		options []byte
+		relation
+	}
+	watches, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (w watch, err error) {
+		return w, row.Scan(&w.was, &w.options, &w.oid, &w.schema, &w.name, &w.kind)
+	})
+	if err != nil {
+		return nil, err
+	}
+	there := slices.DeleteFunc(slices.Clone(watches), func(w watch) bool { return w.oid == 0 })
+	switch {
+	case len(watches) == 0:
+		return nil, &EntityError{fmt.Sprintf("entity type %q is not watched: attune db watch TABLE watches a table, attune db status lists those that are", entityType)}
+	case len(there) == 0:
+		return nil, &EntityError{fmt.Sprintf("the table %s, which was watched as %q, was dropped", watches[0].was, entityType)}
+	case len(there) > 1:
+		return nil, &EntityError{fmt.Sprintf("entity type %q is not one table: %s and %s are watched as it; attune db watch --entity-type tells them apart",
+			entityType, ident(there[0].schema, there[0].name), ident(there[1].schema, there[1].name))}
+	}
+	w := there[0]
+	var o WatchOptions
+	if err := json.Unmarshal(w.options, &o); err != nil {
+		return nil, err
+	}
+	if err := w.readColumns(ctx, db); err != nil {
+		return nil, err
+	}
+	cs, err := w.choose(o)
+	if err != nil {
+		return nil, &EntityError{fmt.Sprintf("%s is not as it was when it was watched: %v", ident(w.schema, w.name), err)}
+	}
+	return &EntityTable{name: ident(w.schema, w.name), entityType: entityType, sql: w.entitySQL(cs, o)}, nil
+}
+
+// entitySQL returns the query for one row: key, user and payload, this by the
+// expression of the triggers. Names in it mean what they should in the search path
+// that Read sets.
+func (r *relation) entitySQL(cs columns, o WatchOptions) string {
+	row := trigger{Row: "e", User: "NULL::bigint"}
+	if cs.user != nil {
+		row.User = row.Row + "." + ident(cs.user.name) + "::bigint"
+	}
+	members := slices.DeleteFunc(cs.members(row, o), func(m member) bool {
+		return m == member{literal("op"), literal(row.op)} // a row is no change
+	})
+	// Triggers see the rows of partitions, not those of tables that inherit.
+	from := "ONLY " + ident(r.schema, r.name)
+	if r.kind == "p" {
+		from = ident(r.schema, r.name)
+	}
+	keyType := cs.key.base
+	switch {
+	case cs.key.isInteger():
+		keyType = "bigint"
+	case cs.key.isText():
+		keyType = "text"
+	}
+	key := row.Row + "." + ident(cs.key.name)
+	return "SELECT " + key + "::text, " + row.User + ", " + object(members) +
+		"\nFROM " + from + " AS " + row.Row + "\nWHERE " + key + " = $1::text::" + keyType + " LIMIT 1"
+}
+
+// Name returns the table's name as SQL writes it.
+func (t *EntityTable) Name() string { return t.name }
+
+// Read reads the row with that key, written as filters write it, as notifications tell
+// it. Where there is none, also because the key's type has no such value, the Payload
+// is nil.
+func (t *EntityTable) Read(ctx context.Context, db DB, id string) (wire.Entity, error) {
+	key, err := wire.TextID(id)
+	if err != nil {
+		return wire.Entity{}, err
+	}
+	none := wire.Entity{EntityType: t.entityType, EntityID: key}
+	var (
+		found   string
+		user    *int64
+		payload []byte
+	)
+	err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		// As in the triggers: no function of somebody else's, and times in UTC.
+		_, err := tx.Exec(ctx, `SELECT set_config('search_path', 'pg_catalog, pg_temp', true), set_config('TimeZone', 'UTC', true),
+			set_config('transaction_read_only', 'on', true)`)
+		if err != nil {
+			return err
+		}
+		return tx.QueryRow(ctx, t.sql, id).Scan(&found, &user, &payload)
+	})
+	server, refused := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows), refused && (server.Code == "22P02" || server.Code == "22003"):
+		return none, nil
+	case err != nil:
+		return wire.Entity{}, fmt.Errorf("read a row of %s: %w", t.name, err)
+	case found != id: // another spelling, of which no notification tells
+		return none, nil
+	}
+	n, err := Decode("read", t.entityType, found, user, payload)
+	if err != nil {
+		return wire.Entity{}, fmt.Errorf("read a row of %s: %w", t.name, err)
+	}
+	return wire.Entity{EntityType: n.EntityType, EntityID: n.EntityID, UserID: n.UserID, Payload: n.Payload}, nil
+}
+
+// IsOutdated reports whether Read failed because the table is no longer as it was
+// when it was found.
+func IsOutdated(err error) bool {
+	server, refused := errors.AsType[*pgconn.PgError](err)
+	return refused && strings.HasPrefix(server.Code, "42") && server.Code != "42501" || refused && server.Code == "3F000"
+}
