@@ -116,9 +116,9 @@ func writeReport(w io.Writer, report doctor.Report, colours bool) error {
 		if colours {
 			level = colourOf(f.Level) + level + "\x1b[0m"
 		}
-		fmt.Fprintf(&b, "%s %-14s %s\n", level, f.Check, printable(f.Message))
+		fmt.Fprintf(&b, "%s %-14s %s\n", level, f.Check, f.Message)
 		if f.Remedy != "" {
-			fmt.Fprintf(&b, "%-24s→ %s\n", "", printable(f.Remedy))
+			fmt.Fprintf(&b, "%-24s→ %s\n", "", f.Remedy)
 		}
 	}
 	switch actions {
@@ -152,15 +152,4 @@ func colourOf(level doctor.Level) string {
 func colourful(w io.Writer, environ map[string]string) bool {
 	f, ok := w.(*os.File)
 	return ok && environ["NO_COLOR"] == "" && environ["TERM"] != "dumb" && term.IsTerminal(int(f.Fd()))
-}
-
-// printable replaces control characters, which a name in a database may have and
-// which could command the terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return '\uFFFD'
-		}
-		return r
-	}, s)
 }

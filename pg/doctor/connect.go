@@ -37,7 +37,7 @@ func admit(ctx context.Context, cfg Config) (*patient, []Finding) {
 	pool, config, err := open(ctx, cfg.DatabaseURL)
 	if err != nil {
 		// A standby is refused, too: it can still be asked.
-		if config == nil || !inRecovery(ctx, config) {
+		if config == nil || timedOut(err) || !inRecovery(ctx, config) {
 			return nil, unreachable(err)
 		}
 		p.standby = true

@@ -11,7 +11,7 @@ import (
 )
 
 // slowDelivery is the round trip from which a canary is slow.
-const slowDelivery = 500 * time.Millisecond
+const slowDelivery = time.Second
 
 // canaryWait is how long a canary may take; less than a check's time, so that its
 // absence can be told from a database that does not answer.

@@ -30,9 +30,7 @@ func TestExamine_Pooler(t *testing.T) {
 		want(t, report, "pooler", doctor.OK, "as it should be")
 		want(t, report, "listen", doctor.OK, "came back")
 		want(t, report, "triggers", doctor.OK, "3 triggers")
-		if !report.OK {
-			t.Error("something needs action")
-		}
+		wantNothingToDo(t, report)
 	})
 	t.Run("ListenURL", func(t *testing.T) {
 		cfg := config(direct)

@@ -59,7 +59,8 @@ const (
 // NeedsAction reports whether somebody has to do something.
 func (l Level) NeedsAction() bool { return l == Warning || l == Problem }
 
-// Finding is what a check found. Message and Remedy are one line each; Remedy is ""
+// Finding is what a check found. Message and Remedy are one line each,
+// without control characters; Remedy is ""
 // where there is nothing to do.
 type Finding struct {
 	Check   string `json:"check"`
@@ -140,16 +141,24 @@ func Examine(ctx context.Context, cfg Config) Report {
 // make makes one check within its time.
 func (p *patient) make(ctx context.Context, c check) []Finding {
 	if ctx.Err() != nil {
-		return note("not examined: the database took too long to answer", "run it again, or look at the load of the server")
+		return warning("not examined: the database took too long to answer", tooSlow)
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	return c.run(ctx, p)
 }
 
+// named gives findings the name of their check, and keeps each on its line: a name in
+// a database may have any character, and some command a terminal.
 func named(name string, findings []Finding) []Finding {
-	for i := range findings {
-		findings[i].Check = name
+	printable := func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
+			return '\uFFFD'
+		}
+		return r
+	}
+	for i, f := range findings {
+		findings[i] = Finding{Check: name, Level: f.Level, Message: strings.Map(printable, f.Message), Remedy: strings.Map(printable, f.Remedy)}
 	}
 	return findings
 }
@@ -173,7 +182,16 @@ func problem(message, remedy string) []Finding {
 
 // unread is the finding of a check that could not read what it needs.
 func unread(what string, err error) []Finding {
+	if timedOut(err) {
+		return warning(what+" could not be read: no answer in time", tooSlow)
+	}
 	return note(fmt.Sprintf("%s could not be read: %s", what, reason(err)), "give the role the right to read it, or run this as one that has it")
+}
+
+const tooSlow = "run it again; if that does not help, look at the load of the server, and for locks on its catalogs"
+
+func timedOut(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || pgconn.Timeout(err)
 }
 
 // reason says in one line why something did not work, without what only the server's
@@ -182,7 +200,7 @@ func reason(err error) string {
 	if server, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return fmt.Sprintf("%s (SQLSTATE %s)", server.Message, server.Code)
 	}
-	if errors.Is(err, context.DeadlineExceeded) || pgconn.Timeout(err) {
+	if timedOut(err) {
 		return "no answer in time"
 	}
 	if connect, ok := errors.AsType[*pgconn.ConnectError](err); ok { // it holds the password

@@ -1,6 +1,7 @@
 package doctor_test
 
 import (
+	"net"
 	"strings"
 	"testing"
 
@@ -13,14 +14,12 @@ import (
 // notes.
 func TestExamine_Platform(t *testing.T) {
 	report := examine(t, config(database(t, platform)))
-	if !report.OK {
-		t.Error("something needs action")
-	}
+	wantNothingToDo(t, report)
 	for check, parts := range map[string][]string{
-		"reachable": {"PostgreSQL answers at host", `user "attune"`}, "version": {"no known bug"}, "standby": {"primary"},
+		"reachable": {"PostgreSQL answers at host", `user "attune"`}, "standby": {"primary"},
 		"writable": {"may write"}, "encoding": {"UTF8"}, "pooler": {"no pooler"}, "listen": {"came back in"},
 		"queue": {"0.0 % full"}, "listeners": {"LISTEN"}, "connections": {"free"}, "privileges": {"may do"},
-		"executions": {`"attune"."execution"`}, "log": {"no log"}, "triggers": {"3 triggers"},
+		"executions": {`"attune"."execution"`}, "log": {"no log"}, "triggers": {"3 triggers seen"},
 		"payload_entity": {"name an entity"},
 	} {
 		want(t, report, check, doctor.OK, parts...)
@@ -34,9 +33,7 @@ func TestExamine_Standalone(t *testing.T) {
 	url := pgtest.Database(t)
 	migrate(t, url)
 	report := examine(t, config(url))
-	if !report.OK {
-		t.Error("something needs action")
-	}
+	wantNothingToDo(t, report)
 	want(t, report, "executions", doctor.OK, `"attune"."execution"`)
 	want(t, report, "log", doctor.OK, "no losses")
 	want(t, report, "search_path", doctor.OK)
@@ -68,10 +65,17 @@ func TestExamine_WritesNothing(t *testing.T) {
 
 func TestExamine_Unreachable(t *testing.T) {
 	good := pgtest.Database(t)
+	var lc net.ListenConfig
+	silent, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0") // takes connections and says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = silent.Close() })
 	for name, tt := range map[string]struct {
 		url  string
 		want []string
 	}{
+		"Silent":        {"postgres://u:s3cr3t@" + silent.Addr().String() + "/db", []string{"nothing answered in time"}},
 		"NoServer":      {"postgres://u:s3cr3t@127.0.0.1:1/db", []string{"host 127.0.0.1 port 1", "check that the server runs"}},
 		"NoHost":        {"postgres://u:s3cr3t@no-such-host.invalid/db", []string{"check the host"}},
 		"NoURL":         {"postgres://u:s3cr3t@:x:/", []string{"want postgres://"}},
@@ -79,6 +83,7 @@ func TestExamine_Unreachable(t *testing.T) {
 		"NoDatabase":    {inDatabase(t, good, "missing"), []string{"create the database"}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			report := examine(t, config(tt.url))
 			if report.OK || len(report.Findings) != 1 {
 				t.Errorf("got %+v, want one finding", report)
@@ -89,6 +94,32 @@ func TestExamine_Unreachable(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A database that answers some questions only: what was not examined is said.
+func TestExamine_NoAnswer(t *testing.T) {
+	url := database(t, platform)
+	tx, err := connect(t, url).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), "LOCK TABLE pg_trigger IN ACCESS EXCLUSIVE MODE"); err != nil {
+		t.Fatal(err)
+	}
+	report := examine(t, config(url))
+	want(t, report, "listen", doctor.OK)
+	want(t, report, "triggers", doctor.Warning, "no answer in time")
+	want(t, report, "channels", doctor.Warning, "no answer in time")
+}
+
+// Names that would break lines, or command a terminal, do not.
+func TestExamine_OddNames(t *testing.T) {
+	const table = "\"a\x1b[31m\nb\""
+	cfg := config(database(t, "CREATE TABLE "+table+` (id bigint);
+		CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_notify('orders', NEW.id::text); RETURN NULL; END $$;
+		CREATE TRIGGER "x'y" AFTER INSERT ON `+table+` FOR EACH ROW EXECUTE FUNCTION tell()`))
+	cfg.Channels = []string{"orders"}
+	want(t, examine(t, cfg), "payload_entity", doctor.Warning, "x'y on public.a\uFFFD[31m\uFFFDb")
 }
 
 func TestExamine_Log(t *testing.T) {
@@ -112,9 +143,26 @@ func TestExamine_Log(t *testing.T) {
 		report := examine(t, config(asRole(t, url, "")))
 		want(t, report, "privileges", doctor.Problem, "may not read the log", "GRANT USAGE ON SCHEMA attune_live TO")
 	})
+	t.Run("Watches", func(t *testing.T) {
+		url := database(t, `CREATE TABLE orders (id bigint PRIMARY KEY, status text)`)
+		conn := connect(t, url)
+		if err := live.Install(t.Context(), conn); err != nil {
+			t.Fatal(err)
+		}
+		if err := live.Watch(t.Context(), conn, "orders", live.WatchOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		report := examine(t, config(url))
+		wantNothingToDo(t, report)
+		want(t, report, "log", doctor.OK, "1 watched table")
+		execute(t, url, `ALTER TABLE orders DISABLE TRIGGER ALL`)
+		want(t, examine(t, config(url)), "log", doctor.Problem, `"public"."orders"`, "is disabled", "attune db watch")
+		execute(t, url, `DROP TABLE attune_live.watch`)
+		want(t, examine(t, config(url)), "log", doctor.Warning, "earlier attune", "attune db install")
+	})
 	t.Run("OldRows", func(t *testing.T) {
 		execute(t, url, `INSERT INTO attune_live.notification_log VALUES (nextval('attune_live.seq'), 'c', 't', '1', NULL, '{}', now() - interval '40 days');
 			SELECT setval('attune_live.losses', 0, false)`)
-		want(t, examine(t, cfg), "log", doctor.Warning, "not pruned")
+		want(t, examine(t, cfg), "log", doctor.Note, "nobody seems to prune it")
 	})
 }

@@ -164,6 +164,17 @@ func want(t *testing.T, report doctor.Report, check string, level doctor.Level, 
 	}
 }
 
+// wantNothingToDo checks that nothing needs action, but perhaps the PostgreSQL of
+// this machine.
+func wantNothingToDo(t *testing.T, report doctor.Report) {
+	t.Helper()
+	for _, f := range report.Findings {
+		if f.Level.NeedsAction() && f.Check != "version" {
+			t.Errorf("%s needs action", f.Check)
+		}
+	}
+}
+
 // eventually waits until ok returns true.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()

@@ -92,5 +92,5 @@ func checkListeners(ctx context.Context, p *patient) []Finding {
 	if len(names) == 0 {
 		return ok("no session is seen to LISTEN in this database now")
 	}
-	return ok("%s LISTEN in this database now: %s", plural(len(names), "session"), list(names))
+	return ok("%s seen to LISTEN in this database now: %s", plural(len(names), "session"), list(names))
 }

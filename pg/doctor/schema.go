@@ -71,43 +71,48 @@ func checkExecutions(ctx context.Context, p *patient) []Finding {
 	return ok("executions are in %s", executions.Table())
 }
 
-// checkLog tells how the log of notifications is, where there is one.
+// checkLog tells how the log of notifications is, where there is one, and the watches
+// that write it.
 func checkLog(ctx context.Context, p *patient) []Finding {
-	log, err := pg.OpenLog(ctx, p.pool)
+	status, err := live.ReadStatus(ctx, p.pool)
 	switch {
-	case errors.Is(err, pg.ErrNoLog) && p.cfg.LogNeeded:
-		return problem("ATTUNE_SOURCE=log, and "+err.Error(), "install it: attune db install")
-	case errors.Is(err, pg.ErrNoLog):
+	case errors.Is(err, live.ErrNotInstalled) && p.logged(ctx):
+		return warning("the log of notifications was made by an earlier attune, or is incomplete", "bring it up to date: attune db install")
+	case errors.Is(err, live.ErrNotInstalled) && p.cfg.LogNeeded:
+		return problem("ATTUNE_SOURCE=log, and the database has no log of notifications", "install it: attune db install")
+	case errors.Is(err, live.ErrNotInstalled):
 		return ok("no log of notifications: replay reaches as far back as the server's memory, and a lost connection is a gap")
 	case err != nil:
 		return unread("the log", err)
 	}
-	state, err := log.State(ctx)
-	if err != nil {
-		return unread("the log", err)
-	}
-	var losses, size int64
-	var age float64
-	err = p.pool.QueryRow(ctx, `
-		SELECT (SELECT last_value FROM attune_live.losses), pg_total_relation_size('attune_live.notification_log'),
-		       coalesce(extract(epoch FROM now() - (SELECT created FROM attune_live.notification_log ORDER BY seq LIMIT 1)), 0)::float8`).
-		Scan(&losses, &size, &age)
-	if err != nil {
-		return unread("the log's size", err)
-	}
-	return judgeLog(state, losses, size, time.Duration(age*float64(time.Second)))
+	return judgeLog(status, time.Now())
 }
 
-// judgeLog takes where the log stands, how many notifications it could not take, its
-// size in bytes and the age of its oldest row.
-func judgeLog(state pg.LogState, losses, size int64, age time.Duration) []Finding {
-	is := fmt.Sprintf("the log reaches from %d to %d, %d MB, its oldest row %s old", state.Pruned+1, state.Head, size>>20, age.Round(time.Minute))
-	switch {
-	case losses > 0:
-		return warning(fmt.Sprintf("since it was installed, the log could not take %s; subscribers got a gap", plural(int(losses), "notification")),
-			"the server's log tells why, in warnings that begin with attune_live")
-	case size > logBytes || age > logAge:
-		return warning(is+": it is not pruned", "attune serve prunes it while it runs; else delete the oldest rows in small batches")
+// judgeLog takes the log's status at the time now.
+func judgeLog(s live.Status, now time.Time) []Finding {
+	is := fmt.Sprintf("the log has %s in %d MB", plural(int(s.Rows), "notification"), s.Bytes>>20)
+	old := false
+	if s.Oldest != nil {
+		age := max(now.Sub(*s.Oldest), 0)
+		old = age > logAge
+		is += fmt.Sprintf(", the oldest %s old", age.Round(time.Minute))
 	}
-	return ok("%s, no losses", is)
+	var findings []Finding
+	for _, w := range s.Watches {
+		if len(w.Problems) > 0 {
+			findings = append(findings, problem(fmt.Sprintf("changes of the watched table %s are not told, or not all: %s", w.Table, strings.Join(w.Problems, "; ")),
+				"watch it anew: attune db watch; or no more: attune db unwatch")...)
+		}
+	}
+	if s.Losses > 0 {
+		findings = append(findings, warning(fmt.Sprintf("since it was installed, the log could not take %s; subscribers got a gap", plural(int(s.Losses), "notification")),
+			"the server's log tells why, in warnings that begin with attune_live")...)
+	}
+	if s.Bytes > logBytes || old {
+		findings = append(findings, note(is+": nobody seems to prune it", "let attune serve run on it, which prunes it, or delete the oldest rows in small batches")...)
+	}
+	if len(findings) == 0 {
+		return ok("%s, %s, no losses", is, plural(len(s.Watches), "watched table"))
+	}
+	return findings
 }

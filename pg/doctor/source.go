@@ -155,26 +155,32 @@ func wholeRows(source string) (whole bool, without []string) {
 	return true, without
 }
 
-// namedColumns returns the columns of NEW and OLD that stand alone as an argument of
-// a call, or as a part of a concatenation: those whose values get into a payload.
+// namedColumns returns the columns of NEW and OLD whose values get into a payload:
+// those that stand alone as an argument of what builds one, or are concatenated.
 func namedColumns(source string) []string {
-	reference := regexp.MustCompile(`(?i)(?:,|\|\|)\s*(?:new|old)\.(?:"([^"]+)"|(\w+))(?:\s*::\s*\w+)?\s*`)
+	const reference = `(?:new|old)\.(?:"([^"]+)"|(\w+))(?:\s*::\s*\w+)*`
 	var columns []string
-	for at := 0; at < len(source); {
-		m := reference.FindStringSubmatchIndex(source[at:])
-		if m == nil {
-			break
+	add := func(m []string) {
+		columns = append(columns, m[1]+strings.ToLower(m[2])) // one of them is empty
+	}
+	alone := regexp.MustCompile(`(?i)^` + reference + `$`)
+	for _, builder := range []string{
+		"pg_notify", "json_build_object", "jsonb_build_object", "json_build_array", "jsonb_build_array", "concat", "concat_ws", "format",
+	} {
+		for _, call := range calls(source, builder) {
+			if builder == "pg_notify" {
+				call = call[1:] // the channel
+			}
+			for _, argument := range call {
+				if m := alone.FindStringSubmatch(argument); m != nil {
+					add(m)
+				}
+			}
 		}
-		name := ""
-		if m[2] >= 0 {
-			name = source[at+m[2] : at+m[3]]
-		} else {
-			name = strings.ToLower(source[at+m[4] : at+m[5]])
-		}
-		at += m[1]
-		next := source[at:]
-		if next == "" || strings.ContainsAny(next[:1], ",)") || strings.HasPrefix(next, "||") {
-			columns = append(columns, name)
+	}
+	for _, pattern := range []string{`(?i)\|\|\s*` + reference, `(?i)\b` + reference + `\s*\|\|`} {
+		for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(source, -1) {
+			add(m)
 		}
 	}
 	slices.Sort(columns)

@@ -27,22 +27,24 @@ func TestExamine_PayloadSize(t *testing.T) {
 		level         doctor.Level
 		want          []string
 	}{
-		"WholeRow":        {`PERFORM pg_notify('orders', to_jsonb(NEW)::text);`, "", doctor.Warning, []string{"the write itself fails", "public.orders (note, doc, tags, entity_type)"}},
-		"RowToJSON":       {`PERFORM pg_notify('orders', row_to_json ( NEW )::text);`, "", doctor.Warning, []string{"doc"}},
-		"Nested":          {`PERFORM pg_notify('orders', json_build_object(` + entity + `, 'data', row_to_json(NEW))::text);`, "", doctor.Warning, []string{"doc"}},
-		"RowWithout":      {`PERFORM pg_notify('orders', (to_jsonb(NEW) - 'doc' - ARRAY['note', 'tags'] - '{entity_type}'::text[])::text);`, "", doctor.OK, nil},
-		"RowWithoutSome":  {`PERFORM pg_notify('orders', (to_jsonb(NEW) - 'doc')::text);`, "", doctor.Warning, []string{"(note, tags, entity_type)"}},
-		"Document":        {`PERFORM pg_notify('orders', json_build_object(` + entity + `, 'doc', NEW.doc)::text);`, "", doctor.Warning, []string{"(doc)"}},
-		"Text":            {`PERFORM pg_notify('orders', json_build_object(` + entity + `, 'note', NEW.note)::text);`, "", doctor.Note, []string{"(note)"}},
-		"Concatenated":    {`PERFORM pg_notify('orders', '{"entity_type":"o","entity_id":1,"n":"' || NEW.note || '"}');`, "", doctor.Note, []string{"(note)"}},
-		"Keys":            {`PERFORM pg_notify('orders', json_build_object(` + entity + `, 'code', NEW.code, 'made', NEW.made)::text);`, "", doctor.OK, nil},
-		"OnlyWhether":     {`PERFORM pg_notify('orders', json_build_object(` + entity + `, 'has_doc', NEW.doc IS NOT NULL, 'kind', jsonb_typeof(NEW.doc))::text);`, "", doctor.OK, nil},
-		"Guarded":         {`IF octet_length(to_jsonb(NEW)::text) < 8000 THEN PERFORM pg_notify('orders', to_jsonb(NEW)::text); END IF;`, "", doctor.OK, nil},
-		"Caught":          {`PERFORM pg_notify('orders', to_jsonb(NEW)::text);`, "EXCEPTION WHEN OTHERS THEN RETURN NULL;", doctor.Warning, []string{"lost without a gap"}},
-		"CommentedGuard":  {`/* octet_length(x) */ PERFORM pg_notify('orders', to_jsonb(NEW)::text); -- left(`, "", doctor.Warning, []string{"doc"}},
-		"CommentedNotify": {`-- PERFORM pg_notify('orders', to_jsonb(NEW)::text);`, "", doctor.OK, nil},
+		"WholeRow":         {`PERFORM pg_notify('orders', to_jsonb(NEW)::text);`, "", doctor.Warning, []string{"the write itself fails", "public.orders (note, doc, tags, entity_type)"}},
+		"RowToJSON":        {`PERFORM pg_notify('orders', row_to_json ( NEW )::text);`, "", doctor.Warning, []string{"doc"}},
+		"Nested":           {`PERFORM pg_notify('orders', json_build_object(` + entity + `, 'data', row_to_json(NEW))::text);`, "", doctor.Warning, []string{"doc"}},
+		"RowWithout":       {`PERFORM pg_notify('orders', (to_jsonb(NEW) - 'doc' - ARRAY['note', 'tags'] - '{entity_type}'::text[])::text);`, "", doctor.OK, nil},
+		"RowWithoutSome":   {`PERFORM pg_notify('orders', (to_jsonb(NEW) - 'doc')::text);`, "", doctor.Warning, []string{"(note, tags, entity_type)"}},
+		"Document":         {`PERFORM pg_notify('orders', json_build_object(` + entity + `, 'doc', NEW.doc)::text);`, "", doctor.Warning, []string{"(doc)"}},
+		"Text":             {`PERFORM pg_notify('orders', json_build_object(` + entity + `, 'note', NEW.note)::text);`, "", doctor.Note, []string{"(note)"}},
+		"Concatenated":     {`PERFORM pg_notify('orders', '{"entity_type":"o","entity_id":1,"n":"' || NEW.note || '"}');`, "", doctor.Note, []string{"(note)"}},
+		"WrittenElsewhere": {`INSERT INTO orders (id, note, doc) SELECT NEW.id + 1, NEW.note, NEW.doc WHERE false; PERFORM pg_notify('orders', json_build_object(` + entity + `)::text);`, "", doctor.OK, nil},
+		"Keys":             {`PERFORM pg_notify('orders', json_build_object(` + entity + `, 'code', NEW.code, 'made', NEW.made)::text);`, "", doctor.OK, nil},
+		"OnlyWhether":      {`PERFORM pg_notify('orders', json_build_object(` + entity + `, 'has_doc', NEW.doc IS NOT NULL, 'kind', jsonb_typeof(NEW.doc))::text);`, "", doctor.OK, nil},
+		"Guarded":          {`IF octet_length(to_jsonb(NEW)::text) < 8000 THEN PERFORM pg_notify('orders', to_jsonb(NEW)::text); END IF;`, "", doctor.OK, nil},
+		"Caught":           {`PERFORM pg_notify('orders', to_jsonb(NEW)::text);`, "EXCEPTION WHEN OTHERS THEN RETURN NULL;", doctor.Warning, []string{"lost without a gap"}},
+		"CommentedGuard":   {`/* octet_length(x) */ PERFORM pg_notify('orders', to_jsonb(NEW)::text); -- left(`, "", doctor.Warning, []string{"doc"}},
+		"CommentedNotify":  {`-- PERFORM pg_notify('orders', to_jsonb(NEW)::text);`, "", doctor.OK, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			cfg := config(database(t, tableWith(tt.body, tt.handler)))
 			cfg.Channels = []string{"orders"}
 			want(t, examine(t, cfg), "payload_size", tt.level, tt.want...)
@@ -67,6 +69,7 @@ func TestExamine_PayloadEntity(t *testing.T) {
 		"AnyChannel": {`PERFORM pg_notify(NEW.code, NEW.id::text);`, doctor.Warning, []string{"(no entity_type, no entity_id)"}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			cfg := config(database(t, tableWith(tt.body, "")))
 			cfg.Channels = []string{"orders"}
 			want(t, examine(t, cfg), "payload_entity", tt.level, tt.want...)
@@ -93,6 +96,7 @@ func TestExamine_Channels(t *testing.T) {
 		"Nothing":   {`SELECT 1`, doctor.Warning, []string{"no trigger notifies any", "attune db watch"}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			cfg := config(database(t, tt.sql))
 			cfg.Channels = []string{"orders"}
 			want(t, examine(t, cfg), "channels", tt.level, tt.want...)
@@ -102,7 +106,7 @@ func TestExamine_Channels(t *testing.T) {
 
 func TestExamine_Triggers(t *testing.T) {
 	url := database(t, tableWith(`PERFORM pg_notify('orders', '{}');`, ""))
-	want(t, examine(t, config(url)), "triggers", doctor.OK, "1 trigger call")
+	want(t, examine(t, config(url)), "triggers", doctor.OK, "1 trigger seen")
 	want(t, examine(t, config(url)), "search_path", doctor.OK)
 	execute(t, url, `ALTER TABLE orders DISABLE TRIGGER orders_announce`)
 	want(t, examine(t, config(url)), "triggers", doctor.Warning, "orders_announce on public.orders", "ENABLE TRIGGER")
@@ -114,6 +118,6 @@ func TestExamine_Triggers(t *testing.T) {
 			CREATE TABLE events_2 PARTITION OF events FOR VALUES FROM ('2026-02-01') TO ('2026-03-01');
 			CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_notify('events', '{}'); RETURN NULL; END $$;
 			CREATE TRIGGER tell AFTER INSERT ON events FOR EACH ROW EXECUTE FUNCTION tell();`)
-		want(t, examine(t, config(url)), "triggers", doctor.OK, "1 trigger call")
+		want(t, examine(t, config(url)), "triggers", doctor.OK, "1 trigger seen")
 	})
 }
