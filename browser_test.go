@@ -184,8 +184,9 @@ func TestPage_Speed(t *testing.T) {
 	slices.Sort(all)
 	t.Logf("a status is painted after it was written: median %s, least %s, most %s (race detector: %t)",
 		all[runs/2].Round(time.Millisecond), all[0].Round(time.Millisecond), all[runs-1].Round(time.Millisecond), raceEnabled())
-	if all[runs-1] > limit {
-		t.Errorf("%s, want at most %s", all[runs-1], limit)
+	// Nine of ten, as the machine may do something else in between.
+	if got := all[runs*9/10]; got > limit {
+		t.Errorf("%s, want at most %s", got, limit)
 	}
 }
 
@@ -264,12 +265,13 @@ func (b *browser) open(t *testing.T, s *server, expected *regexp.Regexp) *tab {
 		}
 	})
 	t.Cleanup(func() {
+		defer console.Wait()
+		defer closeTab()
 		if t.Failed() {
 			t.Logf("the page shows:\n%s", eval[string](p, `document.body.innerText`))
 		}
 		eval[bool](p, `console.info('`+last+`'), true`)
-		console.Wait()
-		closeTab()
+		console.Wait() // for what was said before
 	})
 	p.do(chromedp.Navigate(s.url + "/"))
 	eval[bool](p, helpers)
