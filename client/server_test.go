@@ -31,6 +31,7 @@ type server struct {
 
 	mu       sync.Mutex
 	row      wire.Execution
+	order    json.RawMessage // the payload of orders 42; nil: there is none
 	start    time.Time
 	reads    []time.Duration // since start
 	sockets  []time.Duration
@@ -75,6 +76,7 @@ func newServer(t *testing.T, fake bool) *server {
 	mux.HandleFunc("GET /ws", s.serveSocket)
 	mux.HandleFunc("GET /events", s.serveEvents)
 	mux.HandleFunc("GET /executions/{id}", s.serveRead)
+	mux.HandleFunc("GET /entities/orders/42", s.serveRead)
 	mux.HandleFunc("POST /executions", s.serveExecute)
 	if !fake {
 		live := httptest.NewServer(mux)
@@ -202,9 +204,13 @@ func (s *server) serveRead(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.mu.Lock()
-	row := s.row
+	row, order := s.row, s.order
 	s.mu.Unlock()
 	s.hook(onReadAnswer)
+	if r.PathValue("id") == "" {
+		answerOrder(w, order)
+		return
+	}
 	_ = json.NewEncoder(w).Encode(row)
 }
 
