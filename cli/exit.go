@@ -78,7 +78,7 @@ func errorCode(ctx context.Context, err error) int {
 	if ctx.Err() != nil {
 		return ExitDetached
 	}
-	if errors.Is(err, client.ErrStillRunning) {
+	if errors.Is(err, client.ErrStillRunning) || errors.Is(err, client.ErrNotReached) {
 		return ExitTimeout
 	}
 	if refused, ok := errors.AsType[*client.StatusError](err); ok {

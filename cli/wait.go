@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"attune/client"
@@ -21,7 +22,7 @@ type waiting struct {
 // waitFor waits for an execution and tells how it goes on p.
 func (a *app) waitFor(ctx context.Context, c *client.Client, p *printer, w waiting) (wire.Execution, error) {
 	p.line("Waiting for execution %d to complete...", w.id)
-	progress := progress{p: p, id: w.id}
+	progress := progress{p: p, what: fmt.Sprintf("execution %d", w.id), until: "it is over", state: executionState}
 	e, err := c.Wait(ctx, w.id, client.WaitOptions{Timeout: w.timeout, Cursor: w.cursor, Progress: progress.tell})
 	switch {
 	case err == nil:
@@ -89,13 +90,17 @@ func tellOutcome(p *printer, e wire.Execution) {
 
 // progress prints the steps of one wait.
 type progress struct {
-	p      *printer
-	id     int64
+	p     *printer
+	what  string // such as "execution 51"
+	until string // with what the wait ends
+	// state is what a notification or a row says of how things stand, to be put behind
+	// a line; false when it is not worth one.
+	state  func(client.Event) (string, bool)
+	last   string // the state that was told last
 	failed string // the last failure to read that was told
 }
 
-// tell prints a step. A status that is only a moment's state of the scheduler is no
-// change that anybody waits for.
+// tell prints a step.
 func (g *progress) tell(e client.Event) {
 	switch e := e.(type) {
 	case client.Connected:
@@ -105,28 +110,30 @@ func (g *progress) tell(e client.Event) {
 	case client.Subscribed:
 		g.p.line("[notifier] subscribed to %s", e.Filter)
 	case client.Notified:
-		if worthTelling(e.Status) {
-			g.p.line("[notifier] %s for execution %d — status=%s", e.NotificationType, g.id, e.Status)
+		if state, tell := g.state(e); tell {
+			g.p.line("[notifier] %s for %s%s", e.NotificationType, g.what, state)
+			g.last = state
 		}
 	case client.Missed:
-		g.p.line("[notifier] notifications may be missing (%s): reading execution %d", e.Reason, g.id)
+		g.p.line("[notifier] notifications may be missing (%s): reading %s", e.Reason, g.what)
 	case client.ModeChanged:
 		if e.Mode == wire.ModeDegraded {
-			g.p.line("[notifier] the server receives no notifications now: reading execution %d meanwhile", g.id)
+			g.p.line("[notifier] the server receives no notifications now: reading %s meanwhile", g.what)
 		} else {
 			g.p.line("[notifier] the server receives notifications again")
 		}
 	case client.Lost:
-		g.p.line("[notifier] %s; retrying in %s, reading execution %d meanwhile", e.Err, e.Retry.Round(time.Millisecond), g.id)
+		g.p.line("[notifier] %s; retrying in %s, reading %s meanwhile", e.Err, e.Retry.Round(time.Millisecond), g.what)
 	case client.Polling:
 		if e.Err != nil {
 			g.p.line("[notifier] no notifications: %s", e.Err)
 		}
-		g.p.line("[poll] reading execution %d until it is over", g.id)
+		g.p.line("[poll] reading %s until %s", g.what, g.until)
 	case client.Read:
 		g.failed = ""
-		if worthTelling(e.Status) {
-			g.p.line("[poll] execution %d — status=%s", g.id, e.Status)
+		if state, tell := g.state(e); tell && state != g.last {
+			g.p.line("[poll] %s%s", g.what, state)
+			g.last = state
 		}
 	case client.ReadFailed:
 		if text := e.Err.Error(); text != g.failed {
@@ -136,6 +143,15 @@ func (g *progress) tell(e client.Event) {
 	}
 }
 
-func worthTelling(s wire.Status) bool {
-	return s != wire.StatusRequested && s != wire.StatusScheduling
+// executionState tells an execution's status, but not one that is only a moment's
+// state of the scheduler: no change that anybody waits for.
+func executionState(e client.Event) (string, bool) {
+	var status wire.Status
+	switch e := e.(type) { //nolint:gochecksumtype // the others tell no state
+	case client.Notified:
+		status = e.Status
+	case client.Read:
+		status = e.Status
+	}
+	return " — status=" + string(status), status != wire.StatusRequested && status != wire.StatusScheduling
 }

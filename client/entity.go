@@ -74,7 +74,7 @@ func (c *Client) waitEntity(ctx context.Context, entityType, id string, until fu
 		client: c, absent: wire.Entity{EntityType: entityType, EntityID: key}, until: until, mayBeAbsent: opts.Absent,
 	}
 	e, err := await(ctx, c, subject[wire.Entity]{filter: filter, read: w.read, hear: w.hear, unmet: ErrNotReached}, opts)
-	if isAbsent(err) && e.Payload != nil {
+	if isAbsent(err) && (e.Payload != nil || w.existed) {
 		err = fmt.Errorf("%w: %w", ErrDeleted, err)
 	}
 	return e, err
@@ -86,6 +86,7 @@ type entityWait struct {
 	absent      wire.Entity // where there is no row
 	until       func(json.RawMessage) (bool, error)
 	mayBeAbsent bool
+	existed     bool // a notification told of it
 }
 
 // read reads the row.
@@ -116,6 +117,7 @@ func (w *entityWait) hear(n wire.Notification) (sight[wire.Entity], verdict) {
 		facts: factsOf(n.Payload),
 		event: Notified{NotificationType: n.NotificationType, Payload: n.Payload},
 	}
+	w.existed = true
 	op := heard.facts["op"]
 	if op == `"deleted"` {
 		return heard, unclear // the payload is the row that was; there may be a new one
