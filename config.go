@@ -35,6 +35,8 @@ type Config struct {
 	MaxPerAddress  int           `env:"ATTUNE_MAX_CONNECTIONS_PER_ADDRESS" envDefault:"0" desc:"those of one client address; 0: no limit, as behind a proxy all come from one"`
 	MaxFilters     int           `env:"ATTUNE_MAX_FILTERS" envDefault:"1000000" desc:"filters of all connections together; 0: no limit"`
 	WindowSize     int           `env:"ATTUNE_WINDOW_SIZE" envDefault:"10000" desc:"notifications retained for replay"`
+	LogMaxAge      time.Duration `env:"ATTUNE_LOG_MAX_AGE" envDefault:"168h" desc:"how long the notification log keeps a row; 0: no limit by age"`
+	LogMaxRows     int64         `env:"ATTUNE_LOG_MAX_ROWS" envDefault:"1000000" desc:"rows that the notification log keeps; 0: no limit by number"`
 	Drain          time.Duration `env:"ATTUNE_DRAIN" envDefault:"5s" desc:"how long a shutdown waits for goodbyes and running actions"`
 	Runner         runnerMode    `env:"ATTUNE_RUNNER" envDefault:"auto" desc:"run actions here: true, false, or auto (only with our own PostgreSQL); with true, tables that are missing are created"`
 	Workers        int           `env:"ATTUNE_WORKERS" envDefault:"16" desc:"actions that run at once"`
@@ -173,6 +175,8 @@ func (c Config) validate(parsed []error) (mistakes []error) {
 	check(c.MaxPerAddress >= 0, "ATTUNE_MAX_CONNECTIONS_PER_ADDRESS", "%d: want 0 or more", c.MaxPerAddress)
 	check(c.MaxFilters >= 0, "ATTUNE_MAX_FILTERS", "%d: want 0 or more", c.MaxFilters)
 	check(c.WindowSize >= 0 && c.WindowSize <= 10_000_000, "ATTUNE_WINDOW_SIZE", "%d: want 0 to 10000000", c.WindowSize)
+	check(c.LogMaxAge == 0 || c.LogMaxAge >= time.Minute, "ATTUNE_LOG_MAX_AGE", "%s: want 0 or 1m or more", c.LogMaxAge)
+	check(c.LogMaxRows >= 0, "ATTUNE_LOG_MAX_ROWS", "%d: want 0 or more", c.LogMaxRows)
 	check(c.Drain >= 0 && c.Drain <= 10*time.Minute, "ATTUNE_DRAIN", "%s: want 0s to 10m", c.Drain)
 	_, err = strconv.ParseBool(string(c.Runner))
 	check(err == nil || c.Runner == runnerAuto, "ATTUNE_RUNNER", "%q: want true, false or auto", c.Runner)

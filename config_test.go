@@ -90,7 +90,7 @@ func TestReadme_ListsEverySetting(t *testing.T) {
 		return
 	}
 	if *update {
-		if err := os.WriteFile("README.md", []byte(head+begin+want.String()+end+tail), 0o644); err != nil { //nolint:gosec // a document
+		if err := os.WriteFile("README.md", []byte(head+begin+want.String()+end+tail), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return

@@ -111,7 +111,7 @@ func shows(t *testing.T, readme, output string) bool {
 	t.Helper()
 	pattern := regexp.QuoteMeta(strings.TrimSpace(readme))
 	for _, vary := range []string{
-		`\d{4}-\d\d-\d\dT[0-9:.]+Z`, `client_\d+`, `retry: \d+`, `[0-9a-z]{6,}\.\d+`, `(localhost|127\.0\.0\.1):\d+`, `…`,
+		`\d{4}-\d\d-\d\dT[0-9:.]+Z`, `client_\d+`, `retry: \d+`, `[0-9a-z-]{6,}\.\d+`, `(localhost|127\.0\.0\.1):\d+`, `…`,
 	} {
 		in := vary
 		if vary == `…` {

@@ -20,6 +20,7 @@ import (
 	"attune/broadcast"
 	attunehttp "attune/http"
 	"attune/pg"
+	"attune/pg/live"
 	"attune/pg/local"
 	"attune/runner"
 	"attune/web"
@@ -151,6 +152,9 @@ func serveDatabase(ctx context.Context, cfg Config, gone <-chan struct{}, listen
 		}
 	}
 	backs.Go(func() { must(listener.Run(back)) })
+	if sourceOf(listener) == sourceLog {
+		backs.Go(func() { prune(back, cfg, pool, logger) })
+	}
 	if gone != nil {
 		backs.Go(func() {
 			select {
@@ -248,6 +252,32 @@ func openSource(ctx context.Context, cfg Config, pool *pgxpool.Pool, logger *slo
 	return hub, pg.NewLogListener(listen, log, hub), nil
 }
 
+// pruneEvery is how often what the log need not keep is deleted.
+const pruneEvery = time.Minute
+
+// prune keeps the log within its bounds until ctx is done. Several instances may do
+// so: one of them does.
+func prune(ctx context.Context, cfg Config, pool *pgxpool.Pool, logger *slog.Logger) {
+	ticker := time.NewTicker(pruneEvery)
+	defer ticker.Stop()
+	for {
+		deleted, err := live.Prune(ctx, pool, live.Retention{MaxAge: cfg.LogMaxAge, MaxRows: cfg.LogMaxRows})
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			logger.WarnContext(ctx, "prune the log", slog.Any("err", err))
+		case deleted > 0:
+			logger.InfoContext(ctx, "log pruned", slog.Int64("rows", deleted))
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // sourceOf names the source that a listener follows.
 func sourceOf(listener *pg.Listener) string {
 	if listener.Stats().Log != nil {
@@ -270,13 +300,12 @@ func openExecutions(ctx context.Context, cfg Config, standalone bool, pool *pgxp
 		}
 		return executions, nil, nil
 	}
-	if missing || standalone { // never on a platform's own table
-		if err := pg.Migrate(ctx, pool, cfg.Schema); err != nil {
-			return nil, nil, err
-		}
-		if executions, err = pg.OpenExecutions(ctx, pool, cfg.Schema); err != nil {
-			return nil, nil, err
-		}
+	// A platform's own table is left as it is.
+	if err := pg.Migrate(ctx, pool, cfg.Schema); err != nil {
+		return nil, nil, err
+	}
+	if executions, err = pg.OpenExecutions(ctx, pool, cfg.Schema); err != nil {
+		return nil, nil, err
 	}
 	if err := runner.Migrate(ctx, pool); err != nil {
 		return nil, nil, err

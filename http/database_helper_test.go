@@ -65,8 +65,12 @@ func startStack(tb testing.TB, withRunner bool, changes ...func(*setup)) *stack 
 		cancel()
 		wg.Wait()
 	})
-	hub := broadcast.New(broadcast.Options{QueueSize: 1024, WindowSize: 1024})
-	listener := pg.NewListener(pg.ListenerConfig{URL: url, Pool: k.pool}, hub)
+	log, err := pg.OpenLog(tb.Context(), k.pool)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	hub := broadcast.New(broadcast.Options{QueueSize: 1024, WindowSize: 1024, Backlog: log})
+	listener := pg.NewLogListener(pg.ListenerConfig{URL: url, Pool: k.pool}, log, hub)
 	run := func(what string, run func(context.Context) error) {
 		wg.Go(func() {
 			if err := run(ctx); err != nil {

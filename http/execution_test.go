@@ -190,7 +190,10 @@ func TestExecution_WaitWithoutNotification(t *testing.T) {
 	t.Parallel()
 	k := startStack(t, false)
 	for name, tell := range map[string]func(){
-		"Gap":      func() { k.hub.Gap(wire.GapListenerReconnected) },
+		"Gap": func() {
+			now := k.hub.Cursor()
+			k.hub.Restart(now.Epoch+"0", now.Offset, wire.GapSourceOverflow)
+		},
 		"Degraded": func() { k.hub.SetMode(wire.ModeDegraded) },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -42,25 +42,31 @@ func OpenLog(ctx context.Context, pool *pgxpool.Pool) (*Log, error) {
 
 // LogState is where the log stands.
 type LogState struct {
-	// ID is the log's own name; Losses how often a notification could not be logged.
-	// Together they are the epoch of its cursors: after a loss, no cursor from before
-	// can promise anything.
-	ID     string
-	Losses uint64
+	// ID is the log's own name; Losses how often a notification could not be logged;
+	// Timeline the server's: it changes when a standby is promoted, which may not have
+	// got the last rows, and gives their numbers to others. Together they are the epoch
+	// of its cursors: after a loss or a failover, no cursor from before can promise
+	// anything.
+	ID       string
+	Losses   uint64
+	Timeline string
 	// Head is the latest seq, Pruned the latest that may be gone.
 	Head, Pruned uint64
 }
 
 // Epoch returns the epoch of the log's cursors.
-func (s LogState) Epoch() string { return s.ID + "-" + strconv.FormatUint(s.Losses, 10) }
+func (s LogState) Epoch() string {
+	return s.ID + "-" + strconv.FormatUint(s.Losses, 10) + "-" + s.Timeline
+}
 
 // State reads where the log stands.
 func (l *Log) State(ctx context.Context) (LogState, error) {
 	var s LogState
 	err := l.pool.QueryRow(ctx, `
-		SELECT m.log_id, x.last_value + x.is_called::int, m.pruned_seq,
-		       greatest(m.pruned_seq, (SELECT max(seq) FROM attune_live.notification_log))
-		FROM attune_live.meta m, attune_live.losses x`).Scan(&s.ID, &s.Losses, &s.Pruned, &s.Head)
+		SELECT m.log_id, x.last_value, m.pruned_seq,
+		       greatest(m.pruned_seq, (SELECT max(seq) FROM attune_live.notification_log)),
+		       CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE ltrim(left(pg_walfile_name(pg_current_wal_lsn()), 8), '0') END
+		FROM attune_live.meta m, attune_live.losses x`).Scan(&s.ID, &s.Losses, &s.Pruned, &s.Head, &s.Timeline)
 	if err != nil {
 		return s, fmt.Errorf("read the state of the notification log: %w", err)
 	}

@@ -130,6 +130,9 @@ func (f *logFeed) follow(ctx context.Context) error {
 	case now.ID != known.ID:
 		f.logger.LogAttrs(ctx, slog.LevelWarn, "the notification log was made anew")
 		f.restart(now, now.Head, wire.GapCursorUnknown)
+	case now.Timeline != known.Timeline, now.Head < known.Head: // the latter after a crash, where commits are not synchronous
+		f.logger.LogAttrs(ctx, slog.LevelWarn, "the database was failed over or has lost commits: notifications may be missing")
+		f.restart(now, now.Head, wire.GapListenerReconnected)
 	case now.Losses != known.Losses:
 		f.logger.LogAttrs(ctx, slog.LevelWarn, "writers' notifications were lost; the database's log has the warnings",
 			slog.Uint64("losses", now.Losses-known.Losses))

@@ -16,17 +16,17 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/database"
+
+	"attune/pg/live"
 )
 
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// LiveSchema is the schema of what is ours alone; a platform has none of that name.
-const LiveSchema = "attune_live"
-
-// Migrate brings the execution table, its types and its triggers in the given schema
-// up to date, and creates the schema where it is missing. Doing it again changes
-// nothing, and several processes may do it at once: one goes first, the others wait.
+// Migrate brings the execution table and its types in the given schema up to date,
+// creates the schema where it is missing, and has the log announce the executions
+// (see live.ExecutionOptions). Doing it again changes nothing, and several processes
+// may do it at once: one goes first, the others wait.
 //
 // A schema whose execution table is not Migrate's own work, a platform's above all,
 // is left as it is.
@@ -57,7 +57,7 @@ func migrate(ctx context.Context, config *pgx.ConnConfig, schema string) (err er
 	if err != nil || foreign {
 		return err
 	}
-	for _, name := range []string{LiveSchema, schema} {
+	for _, name := range []string{live.Schema, schema} {
 		if err := createSchema(ctx, conn, name); err != nil {
 			return err
 		}
@@ -67,7 +67,7 @@ func migrate(ctx context.Context, config *pgx.ConnConfig, schema string) (err er
 	if err != nil {
 		return err
 	}
-	store, err := database.NewStore(database.DialectPostgres, LiveSchema+"."+versions)
+	store, err := database.NewStore(database.DialectPostgres, live.Schema+"."+versions)
 	if err != nil {
 		return err
 	}
@@ -77,8 +77,13 @@ func migrate(ctx context.Context, config *pgx.ConnConfig, schema string) (err er
 	if err != nil {
 		return err
 	}
-	_, err = provider.Up(ctx)
-	return err
+	if _, err = provider.Up(ctx); err != nil {
+		return err
+	}
+	if err := live.Install(ctx, conn); err != nil {
+		return err
+	}
+	return live.Watch(ctx, conn, pgx.Identifier{schema, executionTable}.Sanitize(), live.ExecutionOptions())
 }
 
 // isForeign reports whether the schema has an execution table that no migration of
@@ -88,7 +93,7 @@ func isForeign(ctx context.Context, conn *pgx.Conn, schema, versions string) (bo
 	err := conn.QueryRow(ctx, `
 		SELECT to_regclass($1) IS NOT NULL AND to_regclass($2) IS NULL`,
 		pgx.Identifier{schema, executionTable}.Sanitize(),
-		pgx.Identifier{LiveSchema, versions}.Sanitize(),
+		pgx.Identifier{live.Schema, versions}.Sanitize(),
 	).Scan(&foreign)
 	if err != nil {
 		return false, fmt.Errorf("look for an execution table: %w", err)

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"attune/pg"
+	"attune/pg/live"
 	"attune/pg/pgtest"
 	"attune/runner"
 	"attune/wire"
@@ -39,7 +40,7 @@ func (b *bench) history() *history {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	if _, err := conn.Exec(b.t.Context(), `LISTEN execution_created; LISTEN execution_status_changed`); err != nil {
+	if _, err := conn.Exec(b.t.Context(), "LISTEN "+live.Channel); err != nil {
 		b.t.Fatal(err)
 	}
 	h := &history{statuses: make(map[int64][]wire.Status)}
@@ -56,7 +57,11 @@ func (b *bench) history() *history {
 				ID     int64       `json:"id"`
 				Status wire.Status `json:"status"`
 			}
-			if err := json.Unmarshal([]byte(n.Payload), &row); err != nil {
+			a, err := live.ParseAnnouncement(n.Payload)
+			if err == nil {
+				err = json.Unmarshal(a.Notification.Payload, &row)
+			}
+			if err != nil {
 				b.t.Error(err)
 			}
 			h.mu.Lock()

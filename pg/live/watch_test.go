@@ -11,7 +11,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"attune/pg"
 	"attune/pg/live"
 	"attune/wire"
 )
@@ -294,56 +293,6 @@ func TestWatch_Again(t *testing.T) {
 		watch(t, pool, "orders", live.WatchOptions{Columns: []string{"b"}, Deleted: live.NoChannel})
 		if s, err := live.ReadStatus(t.Context(), pool); err != nil || len(s.Watches[0].Problems) != 0 {
 			t.Errorf("%s: status %+v, %v", harm, s.Watches, err)
-		}
-	}
-}
-
-// TestWatch_Executions compares what is logged with what the triggers of the
-// execution table send.
-func TestWatch_Executions(t *testing.T) {
-	pool := fresh(t)
-	if err := pg.Migrate(t.Context(), pool, "attune"); err != nil {
-		t.Fatal(err)
-	}
-	if err := live.Install(t.Context(), pool); err != nil {
-		t.Fatal(err)
-	}
-	watch(t, pool, "attune.execution", live.ExecutionOptions())
-	l := listen(t, pool)
-	if _, err := l.conn.Exec(t.Context(), `LISTEN execution_created; LISTEN execution_status_changed`); err != nil {
-		t.Fatal(err)
-	}
-	for _, step := range []struct{ channel, sql string }{
-		{"execution_created", `INSERT INTO attune.execution (action_ref, config, env_vars) VALUES ('core.echo', '{"m": 1}', '{"s": 1}')`},
-		{"execution_status_changed", `UPDATE attune.execution SET status = 'running', started_at = now(), executor = 3`},
-		{"execution_status_changed", `UPDATE attune.execution SET status = 'completed', result = '{"big": 1}', updated = now()`},
-	} {
-		exec(t, pool, `UPDATE attune.execution SET updated = now()`, step.sql) // the first is not told
-		got := map[string]any{}
-		var entity string
-		sent := map[string]any{}
-		for range 2 {
-			n, err := l.conn.WaitForNotification(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			target, payload := &sent, []byte(n.Payload)
-			if n.Channel == live.Channel {
-				a, err := live.ParseAnnouncement(n.Payload)
-				if err != nil {
-					t.Fatal(err)
-				}
-				entity = a.Notification.NotificationType + " " + a.Notification.EntityType + " " + a.Notification.EntityID.String()
-				target, payload = &got, a.Notification.Payload
-			} else if n.Channel != step.channel {
-				t.Fatalf("%s sent on %s", step.sql, n.Channel)
-			}
-			if err := json.Unmarshal(payload, target); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if diff := cmp.Diff(sent, got); diff != "" || len(sent) == 0 || entity != step.channel+" execution 1" {
-			t.Errorf("%s: %s, -sent +logged:\n%s", step.sql, entity, diff)
 		}
 	}
 }
