@@ -34,6 +34,14 @@ build: ## Build every package, and the binary into bin/
 test: ## Run the tests with the race detector, in random order
 	go test -race -shuffle=on -count=1 -timeout=$(TEST_TIMEOUT) ./...
 
+# Everything between server, database and clients is broken, for minutes, and what was committed is compared with what
+# each client saw. FAULTS_SOAK=1h goes on at random for that long. `make test` tries the same in few rounds.
+FAULTS_SOAK ?= 0s
+
+.PHONY: test-faults
+test-faults: ## Run the fault suite at length; FAULTS_SOAK=1h for longer
+	go test -race -count=1 -v -timeout=$(if $(filter 0s,$(FAULTS_SOAK)),30m,0) ./faults -full -soak=$(FAULTS_SOAK) $(FAULTS_FLAGS) | grep -v '^=== '
+
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## Check format, imports and code
 	$(GOLANGCI_LINT) run

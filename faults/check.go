@@ -53,7 +53,8 @@ type History struct {
 	Commits []Commit
 	Clients []Client
 	// NoGaps: nothing happened that could not be made up for, so no client is to hear
-	// of a gap. Telling of too many would keep every promise and be of no use.
+	// of a gap. Telling of too many would keep every promise and be of no use. Gaps that
+	// a client finds by itself do not count.
 	NoGaps bool
 }
 
@@ -74,6 +75,10 @@ const (
 	Unlogged    Kind = "unlogged"          // committed, and not in the log
 	Memory      Kind = "memory"            // more than the cap
 )
+
+// undecodable is the reason of a gap that the product's client finds by itself, where
+// it is handed what has come of a frame when the connection was cut in its midst.
+const undecodable = "undecodable_frame"
 
 // Violation is a promise that was broken.
 type Violation struct {
@@ -229,7 +234,7 @@ func (s *stream) learn(f *Frame, fresh bool) {
 func (s *stream) gap(f *Frame) {
 	s.checker.report.Gaps++
 	s.owed = false
-	if s.checker.history.NoGaps {
+	if s.checker.history.NoGaps && f.Reason != undecodable {
 		s.violation(NeedlessGap, "%s, after position %d", f.Reason, s.at)
 	}
 	s.excused = f.At

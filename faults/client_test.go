@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -27,6 +29,8 @@ const (
 	overSSE = "sse"
 	// ours is the product's own client, over WebSocket.
 	ours = "client"
+	// overCLI is `attune events`, a process of its own.
+	overCLI = "cli"
 )
 
 // client follows a server, records all that comes, and returns with its cursor when
@@ -45,7 +49,10 @@ type client struct {
 	fences   map[faults.Body]bool
 	acked    bool // on the connection as it is now
 	failures []string
-	more     chan struct{} // closed and replaced with every frame
+	process  *os.Process        // of overCLI
+	onFrame  func(faults.Frame) // called with the lock held; may be nil
+	seams    int                // how often a connection went on from replay to what was new
+	more     chan struct{}      // closed and replaced with every frame
 }
 
 func newClient(t *testing.T, name, transport, url string, filters ...string) *client {
@@ -59,8 +66,12 @@ func newClient(t *testing.T, name, transport, url string, filters ...string) *cl
 
 // run follows until ctx is done.
 func (c *client) run(ctx context.Context) {
-	if c.transport == ours {
+	switch c.transport {
+	case ours:
 		c.runOurs(ctx)
+		return
+	case overCLI:
+		c.runCLI(ctx)
 		return
 	}
 	for ctx.Err() == nil {
@@ -102,6 +113,9 @@ func (c *client) receive(b []byte) faults.Frame {
 	}
 	conn := &c.record.Connections[len(c.record.Connections)-1]
 	conn.Frames = append(conn.Frames, f)
+	if c.onFrame != nil {
+		c.onFrame(f)
+	}
 	switch f.Kind {
 	case faults.KindNotification:
 		c.cursor = f.Cursor
@@ -124,10 +138,10 @@ func (c *client) receive(b []byte) faults.Frame {
 	return f
 }
 
-// await waits until ok, which is called with the lock held, returns true, or for
-// patience.
-func (c *client) await(ok func() bool) bool {
-	deadline := time.NewTimer(patience)
+// await waits until ok, which is called with the lock held, returns true, or for the
+// limit.
+func (c *client) await(limit time.Duration, ok func() bool) bool {
+	deadline := time.NewTimer(limit)
 	defer deadline.Stop()
 	for {
 		c.mu.Lock()
@@ -212,13 +226,20 @@ func (c *client) overWebSocket(ctx context.Context) {
 			}
 		})
 	}
+	cut := false
 	for {
-		// A peer that went silent is left; the server pings no more often than that.
 		_, b, err := conn.Read(ctx)
 		if err != nil {
 			return
 		}
-		c.receive(b)
+		if cut {
+			c.fail("a frame that is no JSON, and more after it")
+		}
+		// The library returns what has come of a message when the connection ends in the
+		// midst of it, as if that were all. Nothing can follow.
+		if cut = !json.Valid(b); !cut {
+			c.receive(b)
+		}
 	}
 }
 

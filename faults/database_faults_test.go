@@ -1,12 +1,22 @@
 package faults_test
 
 import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"attune/pg/local"
+	"attune/pg/pgtest"
 )
 
-// The listener's session is terminated again and again while 500 notifications are
-// committed a second.
+// The listener's session is terminated again and again while up to 500 notifications
+// are committed a second.
 func TestListener_Terminated(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, source string) {
@@ -14,6 +24,7 @@ func TestListener_Terminated(t *testing.T) {
 		s := newScene(t, source)
 		s.serve(s.db.url)
 		s.follow(s.server.url)
+		began, before := time.Now(), s.db.ids.Load()
 		stop := s.db.load(8, 500)
 		for range times(3, 25) {
 			pass(500 * time.Millisecond)
@@ -21,11 +32,12 @@ func TestListener_Terminated(t *testing.T) {
 		}
 		pass(time.Second)
 		stop()
+		s.note = fmt.Sprintf("%d writes/s", int64(float64(s.db.ids.Load()-before)/time.Since(began).Seconds()))
 		s.finish()
 	})
 }
 
-// A thousand notifications are committed while nobody listens.
+// A thousand notifications are committed while the database is out of reach.
 func TestListener_Outage(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, source string) {
@@ -44,25 +56,128 @@ func TestListener_Outage(t *testing.T) {
 	})
 }
 
-// The server is killed under load and started again: in log, nothing is lost and no
-// gap is told.
-func TestServer_Killed(t *testing.T) {
+// The listen connection stays open and brings nothing, with and without the database
+// being out of reach for new connections.
+func TestListener_HalfOpen(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, source string) {
 		t.Helper()
 		s := newScene(t, source)
-		s.serve(s.db.url)
+		p := newProxy(t, s.db.url)
+		s.serve(s.db.url, "ATTUNE_LISTEN_URL="+p.url)
 		s.follow(s.server.url)
-		stop := s.db.load(4, 200)
-		for range times(2, 15) {
-			pass(700 * time.Millisecond)
-			s.fault(s.server.kill)
-			s.server.start()
+		stop := s.db.load(4, 100)
+		for i := range times(2, 12) {
+			pass(300 * time.Millisecond)
+			s.fault(func() { p.halfOpen(i%2 == 0) })
+			s.notLive()
+			p.halfOpen(true)
+			p.cut()
 			s.server.ready()
 		}
 		stop()
 		s.finish()
 	})
+}
+
+// Somebody says UNLISTEN * on the listener's session, which looks as healthy as ever.
+func TestListener_Unlisten(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, source string) {
+		t.Helper()
+		s := newScene(t, source)
+		p := newProxy(t, s.db.url)
+		s.serve(s.db.url, "ATTUNE_LISTEN_URL="+p.url)
+		s.follow(s.server.url)
+		stop := s.db.load(4, 100)
+		for range times(2, 12) {
+			pass(300 * time.Millisecond)
+			s.fault(func() { p.inject("UNLISTEN *") })
+			s.notLive()
+			s.server.ready()
+		}
+		stop()
+		s.finish()
+	})
+}
+
+// The network between server and database does everything that networks do.
+func TestDatabaseNetwork(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, source string) {
+		t.Helper()
+		s := newScene(t, source)
+		n := newNetwork(t, hostOf(t, s.db.url))
+		s.serve(at(t, s.db.url, n.addr))
+		s.follow(s.server.url)
+		stop := s.db.load(4, 100)
+		for range times(1, 6) {
+			for _, x := range toxics() {
+				s.fault(func() { n.add(x) })
+				pass(time.Duration(times(400, 2000)) * time.Millisecond)
+				n.heal()
+				s.server.ready()
+			}
+		}
+		stop()
+		s.finish()
+	})
+}
+
+// PostgreSQL is stopped, or killed so that it must recover, and started again.
+func TestPostgreSQL_Restarted(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, source string) {
+		t.Helper()
+		postgres, cfg := pgtest.Server(t)
+		s := sceneOn(t, source, postgres.URL())
+		s.serve(s.db.url)
+		s.follow(s.server.url)
+		stop := s.db.load(4, 200)
+		rng := rand.New(rand.NewPCG(*seed, 1))
+		for i := range times(2, 10) {
+			pass(time.Duration(300+rng.IntN(500)) * time.Millisecond)
+			s.fault(func() {
+				if i%2 == 0 {
+					killPostmaster(t, cfg)
+					<-postgres.Exited()
+				}
+				_ = postgres.Stop(t.Context()) // what was killed is reported as such
+			})
+			postgres = startAgain(t, cfg)
+			s.server.ready()
+		}
+		stop()
+		s.finish()
+	})
+}
+
+// startAgain starts a server on data that is there, on the same address.
+func startAgain(t *testing.T, cfg local.Config) *local.Server {
+	t.Helper()
+	s, err := local.Start(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Stop(t.Context()) })
+	return s
+}
+
+// killPostmaster kills the process that all others of a server hang on.
+func killPostmaster(t *testing.T, cfg local.Config) {
+	t.Helper()
+	lock, err := os.ReadFile(filepath.Join(cfg.DataDir, "pgdata", "postmaster.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _, _ := strings.Cut(string(lock), "\n")
+	pid, err := strconv.Atoi(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // terminateListener ends the server process behind the listen connection.
@@ -71,5 +186,18 @@ func (s *scene) terminateListener() {
 	eventually(s.t, "there is a listener to terminate", func() bool {
 		return value[int](s.db, `SELECT count(pg_terminate_backend(pid))::int FROM pg_stat_activity
 			WHERE application_name = 'attune listener' AND datname = current_database()`) > 0
+	})
+}
+
+// notLive waits until the server has found that notifications do not arrive.
+func (s *scene) notLive() {
+	s.t.Helper()
+	before, err := s.server.stats()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	eventually(s.t, "the server finds that it is deaf", func() bool {
+		now, err := s.server.stats()
+		return err == nil && (!now.Source.Live || now.Source.Reconnects > before.Source.Reconnects)
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -77,6 +78,9 @@ type database struct {
 
 	ids atomic.Int64
 	mu  sync.Mutex
+	// lost was committed after the first kept ones, and is there no more.
+	lost []faults.Commit
+	kept int
 	// asked is when a notification, by its n, was asked to be committed at the earliest.
 	asked map[int64]time.Time
 }
@@ -204,6 +208,18 @@ func (db *database) commit(count, size int) {
 	}
 }
 
+// bulk writes orders of a size, all in one transaction.
+func (db *database) bulk(count, size int) {
+	db.t.Helper()
+	last := db.ids.Add(int64(count))
+	first := last - int64(count) + 1
+	for n := first; n <= last; n++ {
+		db.ask(order{n: n})
+	}
+	db.exec(`SELECT faults.write(n, n, 'orders', (n % $3)::text, NULL, repeat('x', $4)) FROM generate_series($1::bigint, $2::bigint) n`,
+		first, last, entities, size)
+}
+
 // fence writes the last notification, which every client is subscribed to, and
 // returns what it says.
 func (db *database) fence() faults.Body {
@@ -323,7 +339,7 @@ func (db *database) commits() ([]faults.Commit, []faults.Violation) {
 	db.t.Helper()
 	written := db.read(`SELECT tx, n, entity_type, entity_id, user_id, payload FROM faults.commits ORDER BY place, id`)
 	if db.source == sourceListen {
-		return folded(written), nil
+		return slices.Insert(folded(written), db.kept, db.lost...), nil
 	}
 	logged := db.read(`SELECT 0, (payload->>'n')::bigint, entity_type, entity_id, user_id, payload::text
 		FROM attune_live.notification_log ORDER BY seq`)
@@ -335,7 +351,8 @@ func (db *database) commits() ([]faults.Commit, []faults.Violation) {
 	for _, l := range logged {
 		commits = append(commits, l.commit)
 	}
-	return commits, faults.CompareLog(bodies, commits)
+	found := faults.CompareLog(bodies, commits)
+	return slices.Insert(commits, db.kept, db.lost...), found
 }
 
 // row is a notification as the oracle has it.

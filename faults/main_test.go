@@ -52,7 +52,10 @@ func testMain(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	built.dir = dir
-	code := pgtest.Main(m)
+	// What toxiproxy holds for a connection whose other end has broken, it holds for ever.
+	const toxiproxy = "github.com/Shopify/toxiproxy/v2"
+	code := pgtest.Main(m, pgtest.WithGoroutinesLeft(
+		toxiproxy+".(*ToxicLink).read", toxiproxy+".(*ToxicLink).write", toxiproxy+"/toxics.(*ToxicStub).Run"))
 	results.print(os.Stdout)
 	return code
 }
@@ -69,7 +72,12 @@ func times(short, long int) int {
 //
 //nolint:gochecknoglobals // one for all tests is the point
 var built struct {
-	dir  string
+	dir         string
+	race, plain build
+}
+
+// build is one way to build the binary.
+type build struct {
 	once sync.Once
 	err  error
 }
@@ -77,20 +85,33 @@ var built struct {
 // attune returns the path of attune, built with -race if these tests are.
 func attune(t *testing.T) string {
 	t.Helper()
-	built.once.Do(func() {
-		args := []string{"build", "-buildvcs=false", "-o", built.dir}
-		if raceEnabled() {
-			args = append(args, "-race")
-		}
+	if raceEnabled() {
+		return built.race.path(t, "race", "-race")
+	}
+	return plainAttune(t)
+}
+
+// plainAttune returns the path of attune without the race detector, which knows 8,128
+// goroutines at most.
+func plainAttune(t *testing.T) string {
+	t.Helper()
+	return built.plain.path(t, "plain")
+}
+
+func (b *build) path(t *testing.T, name string, flags ...string) string {
+	t.Helper()
+	path := filepath.Join(built.dir, name, "attune")
+	b.once.Do(func() {
+		args := append([]string{"build", "-buildvcs=false", "-o", path}, flags...)
 		out, err := exec.Command("go", append(args, "attune")...).CombinedOutput() //nolint:noctx // not one test's
 		if err != nil {
-			built.err = fmt.Errorf("go build: %w\n%s", err, out)
+			b.err = fmt.Errorf("go build: %w\n%s", err, out)
 		}
 	})
-	if built.err != nil {
-		t.Fatal(built.err)
+	if b.err != nil {
+		t.Fatal(b.err)
 	}
-	return filepath.Join(built.dir, "attune")
+	return path
 }
 
 // raceEnabled reports whether this is a test with the race detector.

@@ -23,10 +23,11 @@ import (
 
 // server is the real binary on an address that it keeps when it is started again.
 type server struct {
-	t    *testing.T
-	env  []string
-	addr string
-	url  string
+	t      *testing.T
+	binary string
+	env    []string
+	addr   string
+	url    string
 
 	mu     sync.Mutex
 	cmd    *exec.Cmd
@@ -56,6 +57,12 @@ func (l *lockedBuffer) String() string {
 // returns when it is ready.
 func newServer(t *testing.T, env ...string) *server {
 	t.Helper()
+	return newServerOf(t, attune(t), env...)
+}
+
+// newServerOf starts that binary.
+func newServerOf(t *testing.T, binary string, env ...string) *server {
+	t.Helper()
 	var lc net.ListenConfig
 	free, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -65,7 +72,7 @@ func newServer(t *testing.T, env ...string) *server {
 	if err := free.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s := &server{t: t, addr: addr, url: "http://" + addr}
+	s := &server{t: t, binary: binary, addr: addr, url: "http://" + addr}
 	s.env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "GORACE=" + os.Getenv("GORACE"),
 		"ATTUNE_LISTEN_ADDR=" + addr, "ATTUNE_RUNNER=false", "ATTUNE_CHANNELS=" + channel,
@@ -90,7 +97,7 @@ func newServer(t *testing.T, env ...string) *server {
 // start starts the process; the one before has ended.
 func (s *server) start() {
 	s.t.Helper()
-	cmd := exec.CommandContext(context.WithoutCancel(s.t.Context()), attune(s.t), "serve")
+	cmd := exec.CommandContext(context.WithoutCancel(s.t.Context()), s.binary, "serve")
 	cmd.Env, cmd.Stdout, cmd.Stderr = s.env, &s.log, &s.log
 	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)

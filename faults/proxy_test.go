@@ -24,7 +24,6 @@ type proxy struct {
 	links   map[*link]struct{}
 	closed  bool
 	refused bool // new connections are closed at once
-	muffled bool // no notification gets through, on any connection
 	stalled bool // new connections get no answer
 }
 
@@ -127,19 +126,16 @@ func (l *link) answers() {
 
 // swallow reports whether a message of that type must not get through.
 func (l *link) swallow(kind byte) bool {
-	l.proxy.mu.Lock()
-	muffled := l.proxy.muffled
-	l.proxy.mu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	const notification, readyForQuery = 'A', 'Z'
+	const readyForQuery = 'Z'
 	if l.injected > 0 {
 		if kind == readyForQuery {
 			l.injected--
 		}
 		return true
 	}
-	return l.stalled || muffled && kind == notification
+	return l.stalled
 }
 
 func (l *link) close() {
@@ -180,13 +176,6 @@ func (p *proxy) halfOpen(answers bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.stalled = !answers
-}
-
-// muffle keeps all notifications back, as a transaction pooler does.
-func (p *proxy) muffle() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.muffled = true
 }
 
 // inject runs sql in the sessions behind all connections, which must be idle, without

@@ -28,10 +28,27 @@ type result struct {
 	note             string
 }
 
+// add adds a row, or its figures to those of the same scenario.
 func (r *resultTable) add(row result) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for i := range r.rows {
+		if known := &r.rows[i]; known.scenario == row.scenario && known.source == row.source {
+			known.sum(row)
+			return
+		}
+	}
 	r.rows = append(r.rows, row)
+}
+
+func (r *result) sum(row result) {
+	r.faults += row.faults
+	r.report.Commits += row.report.Commits
+	r.report.Connections += row.report.Connections
+	r.report.Delivered += row.report.Delivered
+	r.report.Gaps += row.report.Gaps
+	r.report.Excused += row.report.Excused
+	r.report.Violations = append(r.report.Violations, row.report.Violations...)
 }
 
 // print writes the table as Markdown.
@@ -48,13 +65,7 @@ func (r *resultTable) print(w io.Writer) {
 	var sum result
 	for _, row := range r.rows {
 		line(w, row)
-		sum.faults += row.faults
-		sum.report.Commits += row.report.Commits
-		sum.report.Connections += row.report.Connections
-		sum.report.Delivered += row.report.Delivered
-		sum.report.Gaps += row.report.Gaps
-		sum.report.Excused += row.report.Excused
-		sum.report.Violations = append(sum.report.Violations, row.report.Violations...)
+		sum.sum(row)
 	}
 	sum.scenario = "all"
 	line(w, sum)

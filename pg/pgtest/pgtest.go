@@ -42,6 +42,7 @@ var shared cluster
 // a database.
 type cluster struct {
 	template func(ctx context.Context, url string) error
+	left     []goleak.Option
 
 	mu        sync.Mutex
 	inMain    bool // Main runs: there is somebody to stop the server
@@ -57,6 +58,16 @@ type Option func(*cluster)
 // copied from. Its connections must be closed when it returns.
 func WithTemplate(fill func(ctx context.Context, url string) error) Option {
 	return func(c *cluster) { c.template = fill }
+}
+
+// WithGoroutinesLeft bears goroutines in whose stacks these functions are: those of a
+// library that leaves them behind.
+func WithGoroutinesLeft(functions ...string) Option {
+	return func(c *cluster) {
+		for _, name := range functions {
+			c.left = append(c.left, goleak.IgnoreAnyFunction(name))
+		}
+	}
 }
 
 // Main runs the tests of a package, stops the server that they used, and looks
@@ -77,7 +88,7 @@ func Main(m *testing.M, options ...Option) int {
 	}
 	// Goroutines of tests that failed say nothing new.
 	if code == 0 {
-		if err := goleak.Find(); err != nil {
+		if err := goleak.Find(shared.left...); err != nil {
 			fmt.Fprintf(os.Stderr, "pgtest: %v\n", err)
 			code = 1
 		}

@@ -1,0 +1,90 @@
+package faults_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"attune/faults"
+)
+
+// Cursors that nothing can be proved from: garbage, of the future, of another database,
+// of a process that is gone, of what was pruned. Each is answered by a gap, before
+// anything else.
+func TestCursor_Unprovable(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, source string) {
+		t.Helper()
+		s := newScene(t, source)
+		s.serve(s.db.url, patientCanary)
+		other := newScene(t, source)
+		other.serve(other.db.url, patientCanary)
+		s.noGaps = false
+		reference := newClient(t, "reference", overWS, s.server.url, "all")
+		s.add(reference)
+		s.subscribed()
+		stranger := newClient(t, "stranger", overSSE, other.server.url, "all")
+		other.add(stranger)
+		other.subscribed()
+		s.db.commit(100, 10)
+		other.db.commit(100, 10)
+		foreign := stranger.lastCursor()
+		own := reference.lastCursor()
+		cursors := []string{"garbage", "a.b.c", "0.0", ".1", "x.99999999999999999999", own + "9", own + "0000", foreign, "%20"}
+		if source == sourceListen {
+			s.fault(s.server.kill)
+			s.server.start()
+			s.server.ready()
+			s.subscribed()
+			cursors = append(cursors, own) // of the process before
+		}
+		for round := range times(1, 20) {
+			for i, cursor := range cursors {
+				for _, transport := range []string{overWS, overSSE} {
+					c := newClient(t, fmt.Sprintf("%d cursor %d", round, i), transport, s.server.url, "all")
+					s.fault(func() { s.visit(c, cursor) })
+				}
+			}
+			s.db.commit(10, 10)
+		}
+		s.finish()
+		other.sampled()
+	})
+}
+
+// visit connects with a cursor that is no good, and goes when it has been told.
+func (s *scene) visit(c *client, cursor string) {
+	s.t.Helper()
+	c.cursor = cursor
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	defer cancel()
+	told := false
+	c.onFrame = func(f faults.Frame) {
+		if f.Kind == faults.KindGap {
+			told = true
+			cancel()
+		}
+	}
+	if c.transport == overSSE {
+		c.overSSE(ctx)
+	} else {
+		c.overWebSocket(ctx)
+	}
+	if !told {
+		s.t.Errorf("%s with the cursor %q was not told", c.record.Name, cursor)
+	}
+	// To the checker it is foreign, also where it was another process's.
+	c.record.Connections[0].Resume = "foreign " + cursor
+	s.others = append(s.others, c)
+}
+
+// lastCursor waits for a notification and returns its cursor.
+func (c *client) lastCursor() string {
+	c.await(patience, func() bool {
+		n := len(c.record.Connections)
+		return n > 0 && len(c.record.Connections[n-1].Frames) > 50
+	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cursor
+}
