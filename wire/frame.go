@@ -44,7 +44,7 @@ func putHeader(buf []byte, size int) (begin int) {
 	switch {
 	case size < 126:
 		begin = maxHeader - 2
-		buf[begin+1] = byte(size)
+		buf[begin+1] = byte(size) //nolint:gosec // below 126
 	case size <= math.MaxUint16:
 		begin = maxHeader - 4
 		buf[begin+1] = 126
@@ -52,7 +52,7 @@ func putHeader(buf []byte, size int) (begin int) {
 	default:
 		begin = 0
 		buf[begin+1] = 127
-		binary.BigEndian.PutUint64(buf[begin+2:], uint64(size)) //nolint:gosec // a length
+		binary.BigEndian.PutUint64(buf[begin+2:], uint64(size))
 	}
 	buf[begin] = finText
 	return begin

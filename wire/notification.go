@@ -89,7 +89,7 @@ func (n *Notification) UnmarshalJSON(b []byte) error {
 		Cursor           Cursor          `json:"cursor"`
 		Coalesced        int             `json:"coalesced"`
 	}
-	if err := json.Unmarshal(b, &v); err != nil { //nolint:musttag // a Cursor is its text
+	if err := json.Unmarshal(b, &v); err != nil { //nolint:musttag,nolintlint // a Cursor is its text; the linter does not always see it
 		return err
 	}
 	*n = Notification(v)

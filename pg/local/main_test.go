@@ -102,7 +102,7 @@ func config(dir string) local.Config {
 // directory that other users can enter, as t.TempDir's can not be by them.
 func dataDir(t *testing.T) string {
 	t.Helper()
-	base, err := os.MkdirTemp("", "attune-local-")
+	base, err := os.MkdirTemp("", "attune-local-") //nolint:usetesting // others must be able to enter it
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,9 +193,13 @@ func wantNoServer(t *testing.T, dir string) {
 }
 
 // keeperPID and postmasterPID read what runs on a data directory.
-func keeperPID(t *testing.T, dir string) int { return pidIn(t, filepath.Join(dir, "keeper.lock")) }
+func keeperPID(t *testing.T, dir string) int {
+	t.Helper()
+	return pidIn(t, filepath.Join(dir, "keeper.lock"))
+}
 
 func postmasterPID(t *testing.T, dir string) int {
+	t.Helper()
 	return pidIn(t, filepath.Join(dir, "pgdata", "postmaster.pid"))
 }
 
