@@ -9,7 +9,6 @@ import (
 	"syscall"
 	"testing"
 
-	"attune/pg/live"
 	"attune/pg/pgtest"
 	"attune/wire"
 )
@@ -28,14 +27,14 @@ func serveShop(t *testing.T) (s *server, url string) {
 		INSERT INTO orders (status, total, customer_id) SELECT 'new', 10.5, 7 FROM generate_series(1, 50);
 		INSERT INTO parcels VALUES ('`+parcel+`', 'calm', 3);
 		INSERT INTO secrets VALUES (1, 'hidden')`)
-	if err := live.Install(t.Context(), db); err != nil {
-		t.Fatal(err)
-	}
-	if err := live.Watch(t.Context(), db, "orders", live.WatchOptions{Columns: []string{"status", "total", "paid"}, UserID: "customer_id"}); err != nil {
-		t.Fatal(err)
-	}
-	if err := live.Watch(t.Context(), db, "parcels", live.WatchOptions{}); err != nil {
-		t.Fatal(err)
+	for _, args := range [][]string{
+		{"db", "install"},
+		{"db", "watch", "public.orders", "--columns", "status,total,paid", "--user-id", "customer_id"},
+		{"db", "watch", "parcels"},
+	} {
+		if code, _, stderr := run(t, []string{"DATABASE_URL=" + url}, args...); code != 0 {
+			t.Fatalf("%v: exit code %d:\n%s", args, code, stderr)
+		}
 	}
 	return serve(t, "DATABASE_URL="+url), url
 }
@@ -102,7 +101,7 @@ func TestWaitForRow(t *testing.T) {
 			if code != 0 {
 				t.Errorf("exit code %d", code)
 			}
-			if strings.Contains(said, "[poll]") { // the first look was later than all changes, and faster than their news
+			if strings.Contains(said, "[poll]") || !strings.Contains(said, "[notifier]") { // the first look was later than all changes, and faster than their news
 				tt.said = tt.said[len(tt.said)-1:]
 				said = said[strings.Index(said, "✓"):]
 			}
@@ -210,5 +209,20 @@ func TestEntities_NoLog(t *testing.T) {
 	}
 	if code, _, stderr := s.attune(t, "wait", "orders:1", "--until", "deleted", "--timeout", "2"); code != 1 || !strings.Contains(stderr, "attune db install") {
 		t.Errorf("exit code %d:\n%s", code, stderr)
+	}
+}
+
+// Executions of our own are rows as well, since they are in the log.
+func TestWaitForRow_Execution(t *testing.T) {
+	t.Parallel()
+	s := serveWithRunner(t, pgtest.Database(t))
+	status, body := s.get(t, "/stats")
+	if status != http.StatusOK || !strings.Contains(body, `"source":"log"`) {
+		t.Fatalf("%d %s: want the source log", status, body)
+	}
+	id := s.execute(t, "core.sleep", "seconds=0.3")
+	code, stdout, stderr := s.attune(t, "wait", "execution:"+id, "--until", "status=completed|failed", "--timeout", "30")
+	if code != 0 || !strings.Contains(stdout, `"status":"completed"`) {
+		t.Errorf("exit code %d, stdout %s, stderr:\n%s", code, stdout, stderr)
 	}
 }
