@@ -103,7 +103,7 @@ func TestWaitForRow(t *testing.T) {
 			}
 			if strings.Contains(said, "[poll]") || !strings.Contains(said, "[notifier]") { // the first look was later than all changes, and faster than their news
 				tt.said = tt.said[len(tt.said)-1:]
-				said = said[strings.Index(said, "✓"):]
+				said = said[max(strings.Index(said, "✓"), 0):]
 			}
 			equal(t, "stderr", said, strings.Join(tt.said, "\n")+"\n")
 			if got := p.stdout.String(); got != tt.printed+"\n" && got != strings.Replace(tt.printed, `"op":"changed",`, "", 1)+"\n" &&
