@@ -13,45 +13,43 @@ import (
 
 const maxWait = 5 * time.Minute
 
-// parseFilters parses the filters of a URL.
-func parseFilters(q url.Values) ([]wire.Filter, error) {
-	texts := q["filter"]
-	filters := make([]wire.Filter, 0, len(texts))
-	for _, text := range texts {
+// streamRequest is what the URL of a stream asks for.
+type streamRequest struct {
+	filters []wire.Filter
+	resume  *string // the cursor, as sent
+	options []broadcast.ConnectOption
+}
+
+// parseStream parses the URL of /ws and /events.
+func parseStream(r *http.Request) (req streamRequest, err error) {
+	q, err := query(r)
+	if err != nil {
+		return req, err
+	}
+	for _, text := range q["filter"] {
 		f, err := wire.ParseFilter(text)
 		if err != nil {
-			return nil, err
+			return req, err
 		}
-		filters = append(filters, f)
+		req.filters = append(req.filters, f)
 	}
-	if len(filters) > broadcast.MaxFilters {
-		return nil, &wire.Error{
+	if len(req.filters) > broadcast.MaxFilters {
+		return req, &wire.Error{
 			Code:    wire.CodeInvalidFilter,
-			Message: fmt.Sprintf("%d filters: at most %d are accepted", len(filters), broadcast.MaxFilters),
+			Message: fmt.Sprintf("%d filters: at most %d are accepted", len(req.filters), broadcast.MaxFilters),
 		}
 	}
-	return filters, nil
-}
-
-// parseCursor returns the cursor of a URL, as sent; nil if there is none.
-func parseCursor(q url.Values) *string {
-	if !q.Has("cursor") {
-		return nil
+	if q.Has("cursor") {
+		cursor := q.Get("cursor")
+		req.resume = &cursor
 	}
-	cursor := q.Get("cursor")
-	return &cursor
-}
-
-// parseMode parses "mode": how a client wants to be served when it falls behind.
-func parseMode(q url.Values) ([]broadcast.ConnectOption, error) {
 	switch mode := q.Get("mode"); {
-	case !q.Has("mode"):
-		return nil, nil
 	case mode == "latest":
-		return []broadcast.ConnectOption{broadcast.Latest()}, nil
-	default:
-		return nil, invalid("mode %.40q: want latest", mode)
+		req.options = append(req.options, broadcast.Latest())
+	case q.Has("mode"):
+		return req, invalid("mode %.40q: want latest", mode)
 	}
+	return req, nil
 }
 
 // parseWait parses "wait": a duration or whole seconds.

@@ -23,30 +23,18 @@ var errGoodbye = errors.New("server going away")
 // handleEvents serves GET /events. The handler's goroutine is the stream's only
 // writer.
 func (s *Server) handleEvents(w http.ResponseWriter, r *http.Request) {
-	q, err := query(r)
+	req, err := parseStream(r)
 	if err != nil {
 		s.problem(w, r, err)
 		return
 	}
-	filters, err := parseFilters(q)
-	if err != nil {
-		s.problem(w, r, err)
-		return
-	}
-	if len(filters) == 0 {
+	if len(req.filters) == 0 {
 		all, _ := wire.ParseFilter("all")
-		filters = append(filters, all)
+		req.filters = append(req.filters, all)
 	}
-	mode, err := parseMode(q)
-	if err != nil {
-		s.problem(w, r, err)
-		return
-	}
-	resume := parseCursor(q)
 	if id := r.Header.Get("Last-Event-ID"); id != "" {
-		resume = &id
+		req.resume = &id
 	}
-
 	leave, err := s.admit(r)
 	if err != nil {
 		s.problem(w, r, err)
@@ -68,12 +56,12 @@ func (s *Server) handleEvents(w http.ResponseWriter, r *http.Request) {
 	open.Inc()
 	defer open.Dec()
 
-	sub, _ := s.Hub.Connect(mode...)
+	sub, _ := s.Hub.Connect(req.options...)
 	defer sub.Close()
-	err = sub.Subscribe(r.Context(), filters, resume, func(start broadcast.Start) []wire.ServerMessage {
+	err = sub.Subscribe(r.Context(), req.filters, req.resume, func(start broadcast.Start) []wire.ServerMessage {
 		welcome := s.welcome(start.Mode)
 		welcome.Cursor = &start.Cursor
-		for _, f := range filters {
+		for _, f := range req.filters {
 			welcome.Filters = append(welcome.Filters, f.String())
 		}
 		return []wire.ServerMessage{welcome}

@@ -41,23 +41,10 @@ func (e *closeError) Error() string { return fmt.Sprintf("close %d: %s", e.code,
 
 // handleWebSocket serves GET /ws.
 func (s *Server) handleWebSocket(w http.ResponseWriter, r *http.Request) {
-	q, err := query(r)
-	if err != nil {
-		s.problem(w, r, err)
-		return
+	req, err := parseStream(r)
+	if err == nil && req.resume != nil && len(req.filters) == 0 {
+		err = invalid("cursor without filter: name the filters that the cursor is for, or send it with the first subscribe")
 	}
-	filters, err := parseFilters(q)
-	if err != nil {
-		s.problem(w, r, err)
-		return
-	}
-	resume := parseCursor(q)
-	if resume != nil && len(filters) == 0 {
-		s.problem(w, r, invalid("cursor without filter: name the filters that the cursor is for, or send it with the first subscribe"))
-		return
-	}
-
-	mode, err := parseMode(q)
 	if err != nil {
 		s.problem(w, r, err)
 		return
@@ -107,10 +94,10 @@ func (s *Server) handleWebSocket(w http.ResponseWriter, r *http.Request) {
 	defer open.Dec()
 
 	var health wire.Mode
-	c.sub, health = s.Hub.Connect(mode...)
+	c.sub, health = s.Hub.Connect(req.options...)
 	defer c.sub.Close()
 	// A hijacked request's context does not end when the client goes: reading tells.
-	err = c.run(context.WithoutCancel(r.Context()), health, filters, resume)
+	err = c.run(context.WithoutCancel(r.Context()), health, req)
 	if errors.Is(err, broadcast.ErrSlowConsumer) || errors.Is(err, errWriteTimeout) {
 		s.metrics.slow.WithLabelValues("ws").Inc()
 	}
@@ -128,15 +115,15 @@ type wsConn struct {
 
 // run serves the connection until there is a reason to end it, tells the client the
 // reason, and returns it.
-func (c *wsConn) run(ctx context.Context, mode wire.Mode, filters []wire.Filter, resume *string) error {
+func (c *wsConn) run(ctx context.Context, mode wire.Mode, req streamRequest) error {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 2) // room for all who send
 	c.conn.SetReadLimit(maxFrame)
 
 	var wg sync.WaitGroup
 	err := c.raw.writeFrames([]*wire.Frame{wire.NewFrame(c.server.welcome(mode))})
-	if err == nil && len(filters) > 0 {
-		err = c.subscribe(ctx, filters, resume) // before anything is read: it is the first
+	if err == nil && len(req.filters) > 0 {
+		err = c.subscribe(ctx, req.filters, req.resume) // before anything is read: it is the first
 	}
 	if err == nil {
 		wg.Go(func() { ended <- c.read(ctx) })
