@@ -258,8 +258,12 @@ func (s *stream) notification(f *Frame) {
 		s.owed = false
 	}
 	s.asked(f)
+	// Equal ones are told apart by their cursor, where that is known, else by their order.
+	if known, ok := s.checker.places[f.Cursor]; ok && known.since.IsZero() && slices.Contains(positions, known.position) {
+		positions = []int{known.position}
+	}
 	next := 0
-	for _, p := range positions { // equal ones are told apart by their order alone
+	for _, p := range positions {
 		if p > s.at {
 			next = p
 			break

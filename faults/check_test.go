@@ -237,6 +237,16 @@ func TestCheck_Equal(t *testing.T) {
 		s.history.Clients[0].Connections[0].Frames[1+i].Cursor = fmt.Sprintf("e.%d", 1+i)
 	}
 	s.check(faults.Duplicate)
+
+	// One that another client has told apart from its equal by the cursor.
+	s = twice()
+	s.connection("a", "", "+all@0.5", "1", "1", "3", "end")
+	s.history.Clients[0].Connections[0].Frames[2].Cursor = "e.2"
+	s.connection("b", "", "+all@2", "1", "3", "end")
+	s.history.Clients[1].Connections[0].Frames[1].Cursor = "e.2"
+	s.check()
+	s.connection("c", "", "+all@0.5", "1", "1", "3", "end")
+	s.check(faults.Duplicate, faults.Hole)
 }
 
 func TestCheck_Cursor(t *testing.T) {

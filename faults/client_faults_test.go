@@ -58,7 +58,7 @@ func TestClient_Stopped(t *testing.T) {
 		s.subscribed()
 		for range times(1, 5) {
 			s.fault(func() { stopped.signal(syscall.SIGSTOP) })
-			for range times(40, 100) {
+			for range times(24, 100) {
 				s.db.bulk(150, 6000)
 			}
 			stopped.signal(syscall.SIGCONT)

@@ -40,6 +40,11 @@ func testMain(m *testing.M) int {
 		*seed = uint64(time.Now().UnixNano())
 	}
 	fmt.Fprintf(os.Stdout, "seed %d\n", *seed)
+	// What these tests do most is wait.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	// A binary built with -race lingers for a second.
 	if err := os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE")); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -77,7 +77,7 @@ func TestCommits_Interleaved(t *testing.T) {
 		s.noGaps = true
 		s.serve(s.db.url, patientCanary)
 		s.follow(s.server.url)
-		s.fault(func() { s.interleave(16, times(20, 300)) })
+		s.fault(func() { s.interleave(16, times(8, 300)) })
 		s.finish()
 	})
 }

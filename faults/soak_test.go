@@ -15,7 +15,7 @@ const episode = time.Minute
 // is checked by itself.
 func TestSoak(t *testing.T) {
 	t.Parallel()
-	last := time.Duration(times(5, 60)) * time.Second
+	last := time.Duration(times(4, 60)) * time.Second
 	if *soak > 0 {
 		last = *soak
 	}
