@@ -20,7 +20,6 @@ import (
 	"attune/broadcast"
 	attunehttp "attune/http"
 	"attune/pg"
-	"attune/pg/live"
 	"attune/pg/local"
 	"attune/runner"
 	"attune/web"
@@ -118,12 +117,13 @@ func serve(ctx context.Context, cfg Config, environ map[string]string, stdout, s
 // serveDatabase serves the database that cfg names. gone is closed if it ended,
 // where it is our own; otherwise it is nil.
 func serveDatabase(ctx context.Context, cfg Config, gone <-chan struct{}, listeners *listeners, stdout io.Writer, logger *slog.Logger) error {
-	pool, err := pg.Connect(ctx, cfg.DatabaseURL, poolOptions(cfg)...)
+	pool, direct, err := connect(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	executions, actions, err := openExecutions(ctx, cfg, gone != nil, pool, logger)
+	defer direct.Close() // the same, mostly; closing twice is harmless
+	executions, actions, err := openExecutions(ctx, cfg, gone != nil, direct, logger)
 	if err != nil {
 		return err
 	}
@@ -220,72 +220,6 @@ func serverConfig(cfg Config, hub *broadcast.Hub, listener *pg.Listener, executi
 	return server
 }
 
-// openSource finds the source that ATTUNE_SOURCE asks for, and returns the hub that
-// it feeds.
-func openSource(ctx context.Context, cfg Config, pool *pgxpool.Pool, logger *slog.Logger) (*broadcast.Hub, *pg.Listener, error) {
-	opts := broadcast.Options{QueueSize: cfg.QueueSize, QueueBytes: cfg.QueueBytes, MaxFilters: cfg.MaxFilters, WindowSize: cfg.WindowSize}
-	listen := pg.ListenerConfig{
-		URL: cfg.ListenURL, Pool: pool, Channels: cfg.Channels, CanaryInterval: cfg.CanaryInterval,
-		Logger: logger.With(slog.String("component", "pg")),
-	}
-	if listen.URL == "" {
-		listen.URL = cfg.DatabaseURL
-	}
-	var log *pg.Log
-	if cfg.Source != sourceListen {
-		var err error
-		log, err = pg.OpenLog(ctx, pool)
-		missing := errors.Is(err, pg.ErrNoLog)
-		if missing && cfg.Source == sourceLog {
-			return nil, nil, fmt.Errorf("ATTUNE_SOURCE=log: %w: `attune db install` makes it", err)
-		}
-		if err != nil && !missing {
-			return nil, nil, err
-		}
-	}
-	if log == nil {
-		hub := broadcast.New(opts)
-		return hub, pg.NewListener(listen, hub), nil
-	}
-	opts.Backlog = log
-	hub := broadcast.New(opts)
-	return hub, pg.NewLogListener(listen, log, hub), nil
-}
-
-// pruneEvery is how often what the log need not keep is deleted.
-const pruneEvery = time.Minute
-
-// prune keeps the log within its bounds until ctx is done. Several instances may do
-// so: one of them does.
-func prune(ctx context.Context, cfg Config, pool *pgxpool.Pool, logger *slog.Logger) {
-	ticker := time.NewTicker(pruneEvery)
-	defer ticker.Stop()
-	for {
-		deleted, err := live.Prune(ctx, pool, live.Retention{MaxAge: cfg.LogMaxAge, MaxRows: cfg.LogMaxRows})
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err != nil:
-			logger.WarnContext(ctx, "prune the log", slog.Any("err", err))
-		case deleted > 0:
-			logger.InfoContext(ctx, "log pruned", slog.Int64("rows", deleted))
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// sourceOf names the source that a listener follows.
-func sourceOf(listener *pg.Listener) string {
-	if listener.Stats().Log != nil {
-		return sourceLog
-	}
-	return sourceListen
-}
-
 // openExecutions finds the execution table, which it makes first where the runner is
 // ours, and returns nils for what there is not.
 func openExecutions(ctx context.Context, cfg Config, standalone bool, pool *pgxpool.Pool, logger *slog.Logger) (*pg.Executions, *runner.Runner, error) {
@@ -317,11 +251,22 @@ func openExecutions(ctx context.Context, cfg Config, standalone bool, pool *pgxp
 	return executions, actions, err
 }
 
-func poolOptions(cfg Config) []pg.ConnectOption {
-	if cfg.ListenURL != "" && cfg.ListenURL != cfg.DatabaseURL {
-		return []pg.ConnectOption{pg.ThroughPooler()}
+// connect opens the way that writers go, and one on which a session is a session,
+// which is another one where writers go through a pooler: migrations and the runner
+// need it.
+func connect(ctx context.Context, cfg Config) (pool, direct *pgxpool.Pool, err error) {
+	if cfg.ListenURL == "" || cfg.ListenURL == cfg.DatabaseURL {
+		pool, err = pg.Connect(ctx, cfg.DatabaseURL)
+		return pool, pool, err
 	}
-	return nil
+	if pool, err = pg.Connect(ctx, cfg.DatabaseURL, pg.ThroughPooler()); err != nil {
+		return nil, nil, err
+	}
+	if direct, err = pg.Connect(ctx, cfg.ListenURL); err != nil {
+		pool.Close()
+		return nil, nil, fmt.Errorf("ATTUNE_LISTEN_URL: %w", err)
+	}
+	return pool, direct, nil
 }
 
 // startDatabase starts our own PostgreSQL and puts its URL into cfg.

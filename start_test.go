@@ -70,7 +70,7 @@ func TestServe_CannotStart(t *testing.T) {
 		},
 		"ListenURLUnreachable": {
 			[]string{"DATABASE_URL=" + good.String(), "ATTUNE_LISTEN_URL=postgres://attune:" + secret + "@127.0.0.1:1/attune"},
-			[]string{"listen", "host 127.0.0.1 port 1"},
+			[]string{"ATTUNE_LISTEN_URL: ", "host 127.0.0.1 port 1"},
 		},
 		"Standby": {
 			[]string{"DATABASE_URL=" + standby(t)},
@@ -137,6 +137,21 @@ func TestServe_ListenURL(t *testing.T) {
 	execSQL(t, db, `UPDATE attune.execution SET status = 'failed'`)
 	if code := waiter.wait(); code != 5 {
 		t.Errorf("exit code %d, want 5", code)
+	}
+}
+
+// The runner needs sessions of its own, and has them beside the pooler.
+func TestServe_ListenURL_Runner(t *testing.T) {
+	t.Parallel()
+	direct := pgtest.Database(t)
+	u, err := url.Parse(direct)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := serveWithRunner(t, pgbouncer(t, u), "ATTUNE_LISTEN_URL="+direct)
+	code, stdout, stderr := s.attune(t, "action", "execute", "core.echo", "--param", "message=Hello!", "--wait")
+	if code != 0 || stdout != "{\"message\":\"Hello!\"}\n" {
+		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
 }
 
