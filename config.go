@@ -37,10 +37,10 @@ type Config struct {
 	WindowSize     int           `env:"ATTUNE_WINDOW_SIZE" envDefault:"10000" desc:"notifications retained for replay"`
 	LogMaxAge      time.Duration `env:"ATTUNE_LOG_MAX_AGE" envDefault:"168h" desc:"how long the notification log keeps a row; 0: no limit by age"`
 	LogMaxRows     int64         `env:"ATTUNE_LOG_MAX_ROWS" envDefault:"1000000" desc:"rows that the notification log keeps; 0: no limit by number"`
-	Drain          time.Duration `env:"ATTUNE_DRAIN" envDefault:"5s" desc:"how long a shutdown waits for goodbyes and running actions"`
+	Drain          time.Duration `env:"ATTUNE_DRAIN" envDefault:"5s" desc:"how long a shutdown waits for goodbyes and running actions; goodbyes are spread, the more streams the longer, over at most four fifths of it"`
 	Runner         runnerMode    `env:"ATTUNE_RUNNER" envDefault:"auto" desc:"run actions here: true, false, or auto (only with our own PostgreSQL); with true, tables that are missing are created"`
 	Workers        int           `env:"ATTUNE_WORKERS" envDefault:"16" desc:"actions that run at once"`
-	AllowedOrigins []string      `env:"ATTUNE_ALLOWED_ORIGINS" desc:"origins, besides our own, whose pages may call, comma-separated"`
+	AllowedOrigins []string      `env:"ATTUNE_ALLOWED_ORIGINS" desc:"origins, besides our own, whose pages may call, comma-separated; without authentication their hosts are also those, besides loopback, that are answered to"`
 	Insecure       bool          `env:"ATTUNE_INSECURE" envDefault:"false" desc:"serve without authentication on an address that is not loopback"`
 	MetricsAddr    string        `env:"ATTUNE_METRICS_ADDR" desc:"an address of its own for /metrics"`
 	LogLevel       slog.Level    `env:"ATTUNE_LOG_LEVEL" envDefault:"info" desc:"debug, info, warn or error"`
@@ -161,6 +161,12 @@ func (c Config) validate(parsed []error) (mistakes []error) {
 	if c.MetricsAddr != "" {
 		_, port, err := net.SplitHostPort(c.MetricsAddr)
 		check(err == nil && validPort(port), "ATTUNE_METRICS_ADDR", "%q: want host:port, such as 127.0.0.1:9090", c.MetricsAddr)
+	}
+	for _, s := range []struct{ name, url string }{{"ATTUNE_DATABASE_URL", c.DatabaseURL}, {"ATTUNE_LISTEN_URL", c.ListenURL}} {
+		if s.url != "" {
+			err := pg.CheckURL(s.url)
+			check(err == nil, s.name, "%v", err)
+		}
 	}
 	check(c.ListenURL == "" || c.DatabaseURL != "", "ATTUNE_LISTEN_URL", "is for a database of yours: set ATTUNE_DATABASE_URL too")
 	check(c.Schema != "" && len(c.Schema) <= 63, "ATTUNE_SCHEMA", "%q: want a name of 1 to 63 bytes", c.Schema)

@@ -106,3 +106,21 @@ func TestSettings_AreInHelp(t *testing.T) {
 		}
 	}
 }
+
+// A connection string is a setting like any other; what is in it is not told.
+func TestLoadConfig_URLs(t *testing.T) {
+	_, err := loadConfig(map[string]string{
+		"ATTUNE_DATABASE_URL": "postgres://u:secret-word@h:99999/d", "ATTUNE_LISTEN_URL": "://secret-word", "ATTUNE_QUEUE_SIZE": "-1",
+	})
+	if err == nil {
+		t.Fatal("want an error")
+	}
+	for _, want := range []string{"\n  ATTUNE_DATABASE_URL: ", "\n  ATTUNE_LISTEN_URL: ", "\n  ATTUNE_QUEUE_SIZE: "} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q does not say %q", err, want)
+		}
+	}
+	if strings.Contains(err.Error(), "secret-word") {
+		t.Errorf("the password is told: %v", err)
+	}
+}

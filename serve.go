@@ -194,7 +194,7 @@ func serveDatabase(ctx context.Context, cfg Config, gone <-chan struct{}, listen
 // behind them.
 func serverConfig(cfg Config, hub *broadcast.Hub, listener *pg.Listener, executions *pg.Executions, actions *runner.Runner, logger *slog.Logger) attunehttp.Config {
 	server := attunehttp.Config{
-		Hub: hub, Page: web.Files(), Drain: cfg.Drain, AllowedOrigins: cfg.AllowedOrigins,
+		Hub: hub, Page: web.Files(), Drain: cfg.Drain, AllowedOrigins: cfg.AllowedOrigins, LoopbackOnly: !cfg.Insecure,
 		MaxConnections: cfg.MaxConnections, MaxPerAddress: cfg.MaxPerAddress,
 		MetricsElsewhere: cfg.MetricsAddr != "", Version: version(),
 		Logger: logger.With(slog.String("component", "http")),

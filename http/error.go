@@ -2,7 +2,6 @@ package http
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -73,6 +72,10 @@ func (s *Server) problem(w http.ResponseWriter, r *http.Request, err error) {
 			return
 		}
 		e = &wire.Error{Code: wire.CodeInternal, Message: "internal error; the server's log has the cause", Err: err}
+		if problem := s.Source().Problem; problem != "" { // the same, most likely, and it passes
+			s.Logger.WarnContext(r.Context(), "request failed while not ready", slog.String("route", routeOf(r)), slog.Any("err", err))
+			e = &wire.Error{Code: wire.CodeNotReady, Message: problem}
+		}
 	}
 	s.problemStatus(w, r, statusOf(e.Code), e)
 }
@@ -82,12 +85,9 @@ func (s *Server) problemStatus(w http.ResponseWriter, r *http.Request, status in
 	if e.Code == wire.CodeInternal {
 		s.Logger.ErrorContext(r.Context(), "request failed", slog.String("method", r.Method), slog.String("route", routeOf(r)), slog.Any("err", e.Err))
 	}
-	body, err := json.Marshal(Problem{
+	body := encode(Problem{
 		Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: e.Message, Code: e.Code,
 	})
-	if err != nil {
-		panic(err) // a struct of strings always encodes
-	}
 	if status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", retryAfter)
 	}

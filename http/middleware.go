@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -48,6 +49,37 @@ func (s *Server) recover(next http.Handler) http.Handler {
 		}()
 		next.ServeHTTP(w, r)
 	})
+}
+
+// ownName refuses requests for another host's name where there is no authentication
+// but the loopback address: a page whose name was made to lead here would otherwise
+// be of our own origin.
+func (s *Server) ownName(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		listed := func(origin string) bool {
+			_, host, _ := strings.Cut(origin, "://")
+			return strings.EqualFold(host, r.Host)
+		}
+		if s.LoopbackOnly && !isLoopback(r.Host) && !slices.ContainsFunc(s.AllowedOrigins, listed) {
+			s.problem(w, r, &wire.Error{
+				Code: wire.CodeForbidden,
+				Message: fmt.Sprintf("host %.200q: without authentication this server answers to localhost, to loopback addresses, "+
+					"and to the hosts in ATTUNE_ALLOWED_ORIGINS, such as that of a proxy in front of it", r.Host),
+			})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// isLoopback reports whether a Host header names this machine's loopback.
+func isLoopback(hostport string) bool {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		host = strings.Trim(hostport, "[]")
+	}
+	ip := net.ParseIP(host)
+	return strings.EqualFold(host, "localhost") || (ip != nil && ip.IsLoopback())
 }
 
 // sameOrigin lets pages of other origins in only if they are listed. Programs send

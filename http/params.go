@@ -70,10 +70,11 @@ func parseWait(q url.Values) (time.Duration, error) {
 	return wait, nil
 }
 
-// parseID parses an execution's id in the path.
+// parseID parses an execution's id in the path: an integer as we write it ourselves.
 func parseID(text string) (int64, error) {
-	id, err := strconv.ParseInt(text, 10, 64)
-	if err != nil {
+	plain, err := url.PathUnescape(text)
+	id, intErr := strconv.ParseInt(plain, 10, 64)
+	if err != nil || intErr != nil || strconv.FormatInt(id, 10) != plain {
 		return 0, invalid("execution id %.40q: want an integer of 64 bits", text)
 	}
 	return id, nil

@@ -121,3 +121,31 @@ func (s *server) allowed(header http.Header, origin string) {
 		}
 	}
 }
+
+// TestHost: a page whose name was made to lead to a loopback address is of its own
+// origin there, and must get nothing all the same.
+func TestHost(t *testing.T) {
+	t.Parallel()
+	s := start(t, func(cfg *setup) {
+		cfg.LoopbackOnly = true
+		cfg.AllowedOrigins = []string{"https://app.example"}
+	})
+	for _, host := range []string{"evil.example", "evil.example:8081", "localhost.evil.example", "10.0.0.1:8081", "[2001:db8::1]:80"} {
+		for _, path := range []string{"/", "/events", "/ws", "/executions", "/stats", "/livez"} {
+			s.in(t).get(path, "Host", host, "Origin", "http://"+host).problem(403, "forbidden", host, "ATTUNE_ALLOWED_ORIGINS")
+		}
+	}
+	for _, host := range []string{"localhost", "LOCALHOST:8081", "127.0.0.1:8081", "127.9.9.9", "[::1]:8081", "[::1]", "app.example"} {
+		s.in(t).get("/livez", "Host", host).want(200)
+	}
+}
+
+// TestProblem_Readable: people read the <type> of a message, not its escape.
+func TestProblem_Readable(t *testing.T) {
+	t.Parallel()
+	a := start(t).get("/events?filter=bad")
+	a.problem(400, "invalid_filter", "entity_type:<type>")
+	if strings.Contains(a.body, `\u003c`) {
+		t.Errorf("escaped: %s", a.body)
+	}
+}

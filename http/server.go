@@ -110,6 +110,9 @@ type Config struct {
 	// MaxConnections bounds streams and long polls, MaxPerAddress those of one client
 	// address; 0: no bound.
 	MaxConnections, MaxPerAddress int
+	// LoopbackOnly refuses requests that name another host: that the address is a
+	// loopback is all that guards the server.
+	LoopbackOnly bool
 	// AllowedOrigins are the origins, besides the server's own, whose pages may call.
 	AllowedOrigins []string
 	// MetricsElsewhere leaves /metrics out of the routes: it has its own address.
@@ -152,7 +155,7 @@ func New(cfg Config) *Server {
 // Handler returns the routes.
 func (s *Server) Handler() http.Handler {
 	r := chi.NewRouter()
-	r.Use(s.observe, s.recover, s.sameOrigin, middleware.GetHead)
+	r.Use(s.observe, s.recover, s.ownName, s.sameOrigin, middleware.GetHead)
 	r.NotFound(s.notFound)
 	r.MethodNotAllowed(s.methodNotAllowed(r))
 

@@ -239,10 +239,14 @@ func (e *Executions) Transition(ctx context.Context, db Querier, id int64, from 
 
 func scanExecution(row pgx.Row) (wire.Execution, error) {
 	var x wire.Execution
-	err := row.Scan(&x.ID, &x.ActionRef, (*[]byte)(&x.Parameters), &x.Parent, &x.Executor, &x.Status,
+	var actionRef *string // a foreign table may allow NULL
+	err := row.Scan(&x.ID, &actionRef, (*[]byte)(&x.Parameters), &x.Parent, &x.Executor, &x.Status,
 		(*[]byte)(&x.Result), &x.StartedAt, &x.Created, &x.Updated)
 	if err != nil {
 		return wire.Execution{}, err
+	}
+	if actionRef != nil {
+		x.ActionRef = *actionRef
 	}
 	x.Created, x.Updated = x.Created.UTC(), x.Updated.UTC()
 	if x.StartedAt != nil {

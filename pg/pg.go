@@ -59,6 +59,14 @@ func ThroughPooler() ConnectOption {
 	}
 }
 
+// CheckURL says what is wrong with a connection string, without quoting from it.
+func CheckURL(url string) error {
+	if _, err := pgxpool.ParseConfig(url); err != nil {
+		return parseError(err)
+	}
+	return nil
+}
+
 // Connect opens a pool on url, a connection string as libpq knows it, and proves
 // that a writable server answers. What is wrong otherwise is said with host, port,
 // database and user, and what to do about it; never with the password. The caller

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"unicode/utf8"
 )
 
 // Mode is the health of the source as clients see it.
@@ -175,6 +176,9 @@ func EncodeClientMessage(m ClientMessage) []byte { return appendTagged(nil, m.cl
 // *Error: CodeInvalidJSON where b is no JSON object, CodeUnknownType where its type
 // is missing or unknown, CodeInvalidFilter where "filter" is no string.
 func DecodeClientMessage(b []byte) (ClientMessage, error) {
+	if !utf8.Valid(b) { // encoding/json would replace what is wrong
+		return nil, &Error{Code: CodeInvalidJSON, Message: "the frame is not UTF-8"}
+	}
 	tag, members, err := decodeTag(b)
 	if err != nil {
 		return nil, err

@@ -22,3 +22,11 @@ func TestDecodeServerMessage_NoType(t *testing.T) {
 		t.Errorf("a type of the future: got %v and %v", m, err)
 	}
 }
+
+func TestDecodeClientMessage_NotUTF8(t *testing.T) {
+	_, err := wire.DecodeClientMessage([]byte("{\"type\":\"ping\",\"x\":\"\xff\"}"))
+	var refused *wire.Error
+	if !errors.As(err, &refused) || refused.Code != wire.CodeInvalidJSON {
+		t.Errorf("got %v, want %s", err, wire.CodeInvalidJSON)
+	}
+}
