@@ -34,13 +34,14 @@ type Config struct {
 	MaxConnections int           `env:"ATTUNE_MAX_CONNECTIONS" envDefault:"20000" desc:"streams and long polls that may be open at once; 0: no limit"`
 	MaxPerAddress  int           `env:"ATTUNE_MAX_CONNECTIONS_PER_ADDRESS" envDefault:"0" desc:"those of one client address; 0: no limit, as behind a proxy all come from one"`
 	MaxFilters     int           `env:"ATTUNE_MAX_FILTERS" envDefault:"1000000" desc:"filters of all connections together; 0: no limit"`
+	WindowBytes    int           `env:"ATTUNE_WINDOW_BYTES" envDefault:"67108864" desc:"bytes of notifications retained for replay; a process takes up to four times as much for them"`
 	WindowSize     int           `env:"ATTUNE_WINDOW_SIZE" envDefault:"10000" desc:"notifications retained for replay"`
 	LogMaxAge      time.Duration `env:"ATTUNE_LOG_MAX_AGE" envDefault:"168h" desc:"how long the notification log keeps a row; 0: no limit by age"`
 	LogMaxRows     int64         `env:"ATTUNE_LOG_MAX_ROWS" envDefault:"1000000" desc:"rows that the notification log keeps; 0: no limit by number"`
 	Drain          time.Duration `env:"ATTUNE_DRAIN" envDefault:"5s" desc:"how long a shutdown waits for goodbyes and running actions; goodbyes are spread, the more streams the longer, over at most four fifths of it"`
 	Runner         runnerMode    `env:"ATTUNE_RUNNER" envDefault:"auto" desc:"run actions here: true, false, or auto (only with our own PostgreSQL); with true, tables that are missing are created"`
 	Workers        int           `env:"ATTUNE_WORKERS" envDefault:"16" desc:"actions that run at once"`
-	AllowedOrigins []string      `env:"ATTUNE_ALLOWED_ORIGINS" desc:"origins, besides our own, whose pages may call, comma-separated; without authentication their hosts are also those, besides loopback, that are answered to"`
+	AllowedOrigins []string      `env:"ATTUNE_ALLOWED_ORIGINS" desc:"origins, besides our own, whose pages may call, comma-separated; without authentication their hosts are also the only domains that are answered to"`
 	Insecure       bool          `env:"ATTUNE_INSECURE" envDefault:"false" desc:"serve without authentication on an address that is not loopback"`
 	MetricsAddr    string        `env:"ATTUNE_METRICS_ADDR" desc:"an address of its own for /metrics"`
 	LogLevel       slog.Level    `env:"ATTUNE_LOG_LEVEL" envDefault:"info" desc:"debug, info, warn or error"`
@@ -180,6 +181,7 @@ func (c Config) validate(parsed []error) (mistakes []error) {
 	check(c.MaxConnections >= 0, "ATTUNE_MAX_CONNECTIONS", "%d: want 0 or more", c.MaxConnections)
 	check(c.MaxPerAddress >= 0, "ATTUNE_MAX_CONNECTIONS_PER_ADDRESS", "%d: want 0 or more", c.MaxPerAddress)
 	check(c.MaxFilters >= 0, "ATTUNE_MAX_FILTERS", "%d: want 0 or more", c.MaxFilters)
+	check(c.WindowBytes >= 1024, "ATTUNE_WINDOW_BYTES", "%d: want 1024 or more", c.WindowBytes)
 	check(c.WindowSize >= 0 && c.WindowSize <= 10_000_000, "ATTUNE_WINDOW_SIZE", "%d: want 0 to 10000000", c.WindowSize)
 	check(c.LogMaxAge == 0 || c.LogMaxAge >= time.Minute, "ATTUNE_LOG_MAX_AGE", "%s: want 0 or 1m or more", c.LogMaxAge)
 	check(c.LogMaxRows >= 0, "ATTUNE_LOG_MAX_ROWS", "%d: want 0 or more", c.LogMaxRows)

@@ -51,20 +51,20 @@ func (s *Server) recover(next http.Handler) http.Handler {
 	})
 }
 
-// ownName refuses requests for another host's name where there is no authentication
-// but the loopback address: a page whose name was made to lead here would otherwise
-// be of our own origin.
+// ownName refuses requests for a foreign domain where there is no authentication but
+// the loopback address: a page of that domain, once its name leads here, would be of
+// our own origin. Only names with a dot can be somebody's on the internet.
 func (s *Server) ownName(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		listed := func(origin string) bool {
 			_, host, _ := strings.Cut(origin, "://")
 			return strings.EqualFold(host, r.Host)
 		}
-		if s.LoopbackOnly && !isLoopback(r.Host) && !slices.ContainsFunc(s.AllowedOrigins, listed) {
+		if s.LoopbackOnly && isDomain(r.Host) && !slices.ContainsFunc(s.AllowedOrigins, listed) {
 			s.problem(w, r, &wire.Error{
 				Code: wire.CodeForbidden,
-				Message: fmt.Sprintf("host %.200q: without authentication this server answers to localhost, to loopback addresses, "+
-					"and to the hosts in ATTUNE_ALLOWED_ORIGINS, such as that of a proxy in front of it", r.Host),
+				Message: fmt.Sprintf("host %.200q: without authentication this server answers to no other domain than localhost "+
+					"and those in ATTUNE_ALLOWED_ORIGINS, such as that of a proxy in front of it", r.Host),
 			})
 			return
 		}
@@ -72,14 +72,14 @@ func (s *Server) ownName(next http.Handler) http.Handler {
 	})
 }
 
-// isLoopback reports whether a Host header names this machine's loopback.
-func isLoopback(hostport string) bool {
+// isDomain reports whether a Host header names a domain that may be anybody's.
+func isDomain(hostport string) bool {
 	host, _, err := net.SplitHostPort(hostport)
 	if err != nil {
 		host = strings.Trim(hostport, "[]")
 	}
-	ip := net.ParseIP(host)
-	return strings.EqualFold(host, "localhost") || (ip != nil && ip.IsLoopback())
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	return net.ParseIP(host) == nil && strings.Contains(host, ".") && !strings.HasSuffix(host, ".localhost")
 }
 
 // sameOrigin lets pages of other origins in only if they are listed. Programs send

@@ -130,12 +130,12 @@ func TestHost(t *testing.T) {
 		cfg.LoopbackOnly = true
 		cfg.AllowedOrigins = []string{"https://app.example"}
 	})
-	for _, host := range []string{"evil.example", "evil.example:8081", "localhost.evil.example", "10.0.0.1:8081", "[2001:db8::1]:80"} {
+	for _, host := range []string{"evil.example", "evil.example:8081", "localhost.evil.example", "EVIL.example.:80", "127.0.0.1.evil.example"} {
 		for _, path := range []string{"/", "/events", "/ws", "/executions", "/stats", "/livez"} {
-			s.in(t).get(path, "Host", host, "Origin", "http://"+host).problem(403, "forbidden", host, "ATTUNE_ALLOWED_ORIGINS")
+			s.in(t).get(path, "Host", host, "Origin", "http://"+host).problem(403, "forbidden", "ATTUNE_ALLOWED_ORIGINS")
 		}
 	}
-	for _, host := range []string{"localhost", "LOCALHOST:8081", "127.0.0.1:8081", "127.9.9.9", "[::1]:8081", "[::1]", "app.example"} {
+	for _, host := range []string{"localhost", "LOCALHOST:8081", "127.0.0.1:8081", "127.9.9.9", "[::1]:8081", "[::1]", "app.example", "a.localhost:1", "attune"} {
 		s.in(t).get("/livez", "Host", host).want(200)
 	}
 }

@@ -110,7 +110,7 @@ type Config struct {
 	// MaxConnections bounds streams and long polls, MaxPerAddress those of one client
 	// address; 0: no bound.
 	MaxConnections, MaxPerAddress int
-	// LoopbackOnly refuses requests that name another host: that the address is a
+	// LoopbackOnly refuses requests that name a foreign domain: that the address is a
 	// loopback is all that guards the server.
 	LoopbackOnly bool
 	// AllowedOrigins are the origins, besides the server's own, whose pages may call.
