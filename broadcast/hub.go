@@ -47,6 +47,8 @@ type Options struct {
 	MaxFilters int
 	// WindowSize is how many notifications are retained for replay.
 	WindowSize int
+	// WindowBytes is how large they may be together, as JSON; 0: as large as they are.
+	WindowBytes int
 	// Backlog may be nil.
 	Backlog Backlog
 }
@@ -87,7 +89,7 @@ func New(opts Options) *Hub {
 		backlog:     opts.Backlog,
 		epoch:       strings.ToLower(rand.Text()[:10]),
 		mode:        wire.ModeDegraded,
-		window:      newWindow(opts.WindowSize),
+		window:      newWindow(opts.WindowSize, opts.WindowBytes),
 		subscribers: make(map[*Subscriber]struct{}),
 		index:       make(map[wire.Filter][]*Subscriber),
 		gaps:        make(map[wire.GapReason]uint64),
