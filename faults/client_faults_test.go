@@ -51,14 +51,14 @@ func TestClient_Stopped(t *testing.T) {
 		t.Helper()
 		s := newScene(t, source)
 		s.noGaps = true
-		s.serve(s.db.url, patientCanary, "ATTUNE_QUEUE_SIZE=300")
+		s.serve(s.db.url, patientCanary, "ATTUNE_QUEUE_SIZE=300", "ATTUNE_WINDOW_BYTES=268435456")
 		stopped := newClient(t, "events 1", overCLI, s.server.url, "all")
 		other := newClient(t, "all 2", overSSE, s.server.url, "all")
 		s.add(stopped, other)
 		s.subscribed()
-		for range times(1, 5) {
+		for range times(1, 3) {
 			s.fault(func() { stopped.signal(syscall.SIGSTOP) })
-			for range times(24, 100) {
+			for range 18 {
 				s.db.bulk(150, 6000)
 			}
 			stopped.signal(syscall.SIGCONT)
@@ -157,13 +157,14 @@ func TestClient_Silent(t *testing.T) {
 		t.Helper()
 		s := newScene(t, source)
 		s.noGaps = true
-		s.serve(s.db.url, patientCanary, "ATTUNE_QUEUE_SIZE=1024", "ATTUNE_WINDOW_SIZE=100000")
+		s.serve(s.db.url, patientCanary, "ATTUNE_QUEUE_SIZE=1024", "ATTUNE_WINDOW_SIZE=100000", "ATTUNE_WINDOW_BYTES=268435456")
 		silent := []net.Conn{
 			s.dial("GET /events HTTP/1.1\r\nHost: attune\r\n\r\n"),
 			s.dial("GET /ws?filter=all HTTP/1.1\r\nHost: attune\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"),
 		}
 		s.injected.Add(int64(len(silent)))
-		s.follow(s.server.url)
+		s.add(clientsOf(t, s.server.url)[:times(2, 7)]...)
+		s.subscribed()
 		reader := s.clients[0]
 		// A kernel takes some 5 MB for a client that reads nothing.
 		total, size := times(4000, 50_000), times(2000, 500)

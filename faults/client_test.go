@@ -51,6 +51,7 @@ type client struct {
 	failures []string
 	process  *os.Process        // of overCLI
 	onFrame  func(faults.Frame) // called with the lock held; may be nil
+	received int                // notifications
 	seams    int                // how often a connection went on from replay to what was new
 	more     chan struct{}      // closed and replaced with every frame
 }
@@ -119,6 +120,7 @@ func (c *client) receive(b []byte) faults.Frame {
 	switch f.Kind {
 	case faults.KindNotification:
 		c.cursor = f.Cursor
+		c.received++
 		if f.Body.EntityType == "fence" {
 			c.fences[f.Body] = true
 		}

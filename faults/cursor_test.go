@@ -28,8 +28,8 @@ func TestCursor_Unprovable(t *testing.T) {
 		other.subscribed()
 		s.db.commit(100, 10)
 		other.db.commit(100, 10)
-		foreign := stranger.lastCursor()
-		own := reference.lastCursor()
+		foreign := stranger.lastCursor(50)
+		own := reference.lastCursor(50)
 		cursors := []string{"garbage", "a.b.c", "0.0", ".1", "x.99999999999999999999", own + "9", own + "0000", foreign, "%20"}
 		if source == sourceListen {
 			s.fault(s.server.kill)
@@ -78,11 +78,11 @@ func (s *scene) visit(c *client, cursor string) {
 	s.others = append(s.others, c)
 }
 
-// lastCursor waits for a notification and returns its cursor.
-func (c *client) lastCursor() string {
+// lastCursor waits for more than that many frames and returns the cursor of the last.
+func (c *client) lastCursor(frames int) string {
 	c.await(patience, func() bool {
 		n := len(c.record.Connections)
-		return n > 0 && len(c.record.Connections[n-1].Frames) > 50
+		return n > 0 && len(c.record.Connections[n-1].Frames) > frames
 	})
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -26,7 +26,7 @@ func TestDrain(t *testing.T) {
 	const drain, slack = 5 * time.Second, 2 * time.Second
 	raiseDescriptors(t)
 	s := newScene(t, sourceListen)
-	s.server = newServerOf(t, plainAttune(t), "DATABASE_URL="+s.db.url, "ATTUNE_DRAIN=5s", patientCanary)
+	s.server = newServer(t, plainAttune(t), "DATABASE_URL="+s.db.url, "ATTUNE_DRAIN=5s", patientCanary)
 	count := times(500, 5000)
 	streams := make([]*stream, count)
 	var group errgroup.Group

@@ -55,13 +55,7 @@ func (l *lockedBuffer) String() string {
 
 // newServer starts `attune serve` with nothing in its environment but env, and
 // returns when it is ready.
-func newServer(t *testing.T, env ...string) *server {
-	t.Helper()
-	return newServerOf(t, attune(t), env...)
-}
-
-// newServerOf starts that binary.
-func newServerOf(t *testing.T, binary string, env ...string) *server {
+func newServer(t *testing.T, binary string, env ...string) *server {
 	t.Helper()
 	var lc net.ListenConfig
 	free, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -235,7 +229,7 @@ func (s *server) sample() (stop func() []faults.Sample) {
 	ctx, cancel := context.WithCancel(s.t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		tick := time.NewTicker(200 * time.Millisecond)
+		tick := time.NewTicker(500 * time.Millisecond)
 		defer tick.Stop()
 		for {
 			select {

@@ -25,15 +25,17 @@ const patientCanary = "ATTUNE_CANARY_INTERVAL=30s"
 
 // scene is a server under test with its database, its clients and those who write.
 type scene struct {
-	t       *testing.T
-	name    string
-	db      *database
-	server  *server
-	clients []*client
-	others  []*client // that come and go, and are not waited for
-	seams   int
-	noGaps  bool
-	note    string
+	t        *testing.T
+	name     string
+	db       *database
+	server   *server
+	clients  []*client
+	others   []*client // that come and go, and are not waited for
+	seams    int
+	noGaps   bool
+	note     string
+	resident int64  // cap of the server's memory; 0: the usual one
+	binary   string // "": the one that is built as these tests are
 	// found are violations that the history does not show.
 	found []faults.Violation
 
@@ -70,7 +72,11 @@ func sceneOn(t *testing.T, source, url string) *scene {
 // serve starts the server; through is the URL by which it reaches the database.
 func (s *scene) serve(through string, env ...string) {
 	s.t.Helper()
-	s.server = newServer(s.t, append([]string{
+	binary := s.binary
+	if binary == "" {
+		binary = attune(s.t)
+	}
+	s.server = newServer(s.t, binary, append([]string{
 		"DATABASE_URL=" + through, "ATTUNE_SOURCE=" + s.db.source, "ATTUNE_WINDOW_SIZE=20000",
 		fmt.Sprintf("ATTUNE_QUEUE_BYTES=%d", queueBytes), "ATTUNE_QUEUE_SIZE=20000",
 	}, env...)...)
@@ -169,7 +175,10 @@ func (s *scene) finish() {
 	report.Violations = append(report.Violations, s.found...)
 	report.Violations = append(report.Violations, found...)
 	limit := int64(residentCap)
-	if raceEnabled() {
+	switch {
+	case s.resident > 0:
+		limit = s.resident
+	case raceEnabled():
 		limit = residentRace
 	}
 	report.Violations = append(report.Violations, faults.CheckMemory("server", s.samples, faults.Caps{Resident: limit, Queue: queueBytes, QueueOver: 2 << 20})...)
