@@ -9,7 +9,7 @@ GOLANGCI_LINT := $(CURDIR)/.tools/golangci-lint-$(GOLANGCI_LINT_VERSION)/golangc
 GOVULNCHECK   := $(CURDIR)/.tools/govulncheck-$(GOVULNCHECK_VERSION)/govulncheck
 TSC           := $(CURDIR)/.tools/typescript-$(TYPESCRIPT_VERSION)/node_modules/.bin/tsc
 
-TEST_TIMEOUT ?= 10m
+TEST_TIMEOUT ?= 30m
 
 # Inputs for each fuzz target; FUZZTIME=1m fuzzes by the clock. The default is a count because Go 1.26 may report
 # a run that the clock ends as failed with "context deadline exceeded" (https://go.dev/issue/75804).
