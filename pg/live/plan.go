@@ -236,7 +236,9 @@ func (cs columns) changed() string {
 			names = append(names, name)
 		}
 	}
-	row := func(of string) string { return "ROW(" + of + "." + strings.Join(names, ", "+of+".") + ")::record" }
+	row := func(of string) string {
+		return "ROW(" + of + "." + strings.Join(names, ", "+of+".") + ")::pg_catalog.record"
+	}
 	return row("OLD") + " OPERATOR(pg_catalog.*<>) " + row("NEW")
 }
 
@@ -280,7 +282,7 @@ func (c column) value(row string) string {
 	if c.builtin {
 		return v
 	}
-	return "CASE WHEN " + v + " IS NOT DISTINCT FROM NULL THEN NULL ELSE format('%s', " + v + ") END"
+	return "CASE WHEN " + v + " IS NOT DISTINCT FROM NULL THEN NULL ELSE pg_catalog.format('%s', " + v + ") END"
 }
 
 // object returns the expression of a JSON object. A function takes 100 arguments, so
@@ -293,17 +295,17 @@ func object(ms []member) string {
 		for i, m := range chunk {
 			args[i] = m.name + ", " + m.value
 		}
-		parts = append(parts, "json_build_object(\n            "+strings.Join(args, ",\n            ")+")")
+		parts = append(parts, "pg_catalog.json_build_object(\n            "+strings.Join(args, ",\n            ")+")")
 	}
 	if len(parts) == 1 {
 		return parts[0]
 	}
 	// Of each part but the first the brace before its members becomes a comma.
 	var joined strings.Builder
-	joined.WriteString("(left(" + parts[0] + "::text, -1)")
+	joined.WriteString("(pg_catalog.left(" + parts[0] + "::pg_catalog.text, -1)")
 	for _, part := range parts[1:] {
-		joined.WriteString(" || ',' || substr(left(" + part + "::text, -1), 2)")
+		joined.WriteString(" OPERATOR(pg_catalog.||) ',' OPERATOR(pg_catalog.||) pg_catalog.substr(pg_catalog.left(" + part + "::pg_catalog.text, -1), 2)")
 	}
-	joined.WriteString(" || '}')::json")
+	joined.WriteString(" OPERATOR(pg_catalog.||) '}')::pg_catalog.json")
 	return joined.String()
 }

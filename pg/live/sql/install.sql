@@ -78,11 +78,13 @@ CREATE TABLE IF NOT EXISTS attune_live.watch (
 );
 
 -- The functions that triggers and writers call run as their owner, so that a writer needs no right on what is here, and
--- with a search_path of their own, so that the writer's can not lend them other functions.
+-- with a search_path of their own, so that the writer's can not lend them other functions. The lock that is taken below,
+-- the commit lock, is the same everywhere; its number stands for nothing.
 
 -- lose() makes a loss known: counted for good at once, and announced at its place in the order of commits.
 CREATE OR REPLACE FUNCTION attune_live.lose(what text, why text) RETURNS void
     LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
 AS $fn$
 BEGIN
     RAISE WARNING 'attune_live: % is not announced: %', what, why
@@ -105,6 +107,7 @@ $fn$;
 CREATE OR REPLACE FUNCTION attune_live.publish(
     channel text, entity_type text, entity_id text, user_id bigint, payload json) RETURNS void
     LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
 AS $fn$
 DECLARE
     body text := concat(E'\n', entity_type, E'\n', entity_id, E'\n', user_id, E'\n', channel, E'\n', payload);
@@ -113,19 +116,19 @@ BEGIN
     IF octet_length(body) > 7980 THEN
         body := ''; -- NOTIFY takes 7999 bytes, and the number may need 19
     END IF;
-    -- IF ... END IF evaluates an expression for a fifth of what PERFORM costs.
     IF pg_notification_queue_usage() > 0.9 THEN
-        -- A listener hangs. When the queue is full, every commit with a NOTIFY fails: ours must not fill it.
-        IF pg_advisory_xact_lock(7022364301868297334) IS NULL THEN END IF;
-        INSERT INTO attune_live.notification_log VALUES
-            (nextval('attune_live.seq'), channel, entity_type, entity_id, user_id, payload, clock_timestamp());
-        RETURN;
+        -- A listener hangs. When the queue is full, every commit with a NOTIFY fails: ours must not fill it. The row
+        -- waits in the log for whoever looks.
+        body := NULL;
     END IF;
+    -- IF ... END IF evaluates an expression for a fifth of what PERFORM costs.
     IF pg_advisory_xact_lock(7022364301868297334) IS NULL THEN END IF;
     n := nextval('attune_live.seq');
     INSERT INTO attune_live.notification_log VALUES
         (n, channel, entity_type, entity_id, user_id, payload, clock_timestamp());
-    IF pg_notify('attune_live', concat(n, body)) IS NULL THEN END IF;
+    IF body IS NOT NULL THEN
+        IF pg_notify('attune_live', concat(n, body)) IS NULL THEN END IF;
+    END IF;
 END
 $fn$;
 
