@@ -167,7 +167,7 @@ func TestClient_Silent(t *testing.T) {
 		s.subscribed()
 		reader := s.clients[0]
 		// A kernel takes some 5 MB for a client that reads nothing.
-		total, size := times(4000, 50_000), times(2000, 500)
+		total, size := times(3500, 50_000), times(2000, 500)
 		for done := 0; done < total; done += 100 {
 			s.db.bulk(100, size)
 			// Not faster than the readers are: theirs is not the fault.

@@ -235,8 +235,7 @@ func (db *database) fence() faults.Body {
 	if err := db.put(db.t.Context(), conn, o); err != nil {
 		db.t.Fatal(err)
 	}
-	commits, _ := db.commits()
-	return commits[len(commits)-1].Body
+	return db.read(`SELECT tx, n, entity_type, entity_id, user_id, payload FROM faults.commits WHERE n = $1`, o.n)[0].commit.Body
 }
 
 // load writes at a rate from several sessions until the function returned is called.
@@ -379,14 +378,14 @@ func folded(rows []row) []faults.Commit {
 	return commits
 }
 
-func (db *database) read(sql string) []row {
+func (db *database) read(sql string, args ...any) []row {
 	db.t.Helper()
 	conn, err := db.connect(db.t.Context())
 	if err != nil {
 		db.t.Fatal(err)
 	}
 	defer conn.Close(db.t.Context())
-	result, err := conn.Query(db.t.Context(), sql)
+	result, err := conn.Query(db.t.Context(), sql, args...)
 	if err != nil {
 		db.t.Fatal(err)
 	}

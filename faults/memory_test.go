@@ -19,11 +19,11 @@ func TestMemory_LargeBodies(t *testing.T) {
 		s.noGaps = source == sourceLog // in listen the window is all there is
 		// The race detector would multiply what is measured here.
 		s.binary = plainAttune(t)
-		s.serve(s.db.url, patientCanary, "ATTUNE_WINDOW_SIZE=100000", "ATTUNE_WINDOW_BYTES=16777216", "ATTUNE_QUEUE_SIZE=1024")
-		s.resident = 200 << 20
-		size, total := times(1<<18, 1<<20), times(260, 1200)
+		s.serve(s.db.url, patientCanary, "ATTUNE_WINDOW_SIZE=100000", fmt.Sprintf("ATTUNE_WINDOW_BYTES=%d", times(4, 16)<<20), "ATTUNE_QUEUE_SIZE=1024")
+		s.resident = int64(times(110, 200)) << 20
+		size, total := times(1<<17, 1<<20), times(260, 1200)
 		if source == sourceListen {
-			size, total = 7800, times(3000, 20_000)
+			size, total = 7800, times(2000, 20_000)
 		}
 		first := newClient(t, "all 1", overSSE, s.server.url, "all")
 		s.add(first)
