@@ -227,19 +227,28 @@ func (r *relation) choose(o WatchOptions) (cs columns, err error) {
 	return cs, err
 }
 
-// changed returns the condition under which an update is told. It compares what is
-// stored, byte by byte, which needs no operator of the column's type.
+// changed returns the condition under which an update is told. Where equal values may
+// look different (1.0 and 1.00), or the type has no equality (json), it compares what
+// is stored, byte by byte.
 func (cs columns) changed() string {
-	names := []string{ident(cs.key.name)}
-	for _, c := range cs.on {
-		if name := ident(c.name); !slices.Contains(names, name) {
-			names = append(names, name)
+	var conditions, stored []string
+	for i, c := range append([]column{cs.key}, cs.on...) {
+		name := ident(c.name)
+		switch {
+		case i > 0 && c.name == cs.key.name:
+		case c.exact():
+			conditions = append(conditions, "OLD."+name+" IS DISTINCT FROM NEW."+name)
+		default:
+			stored = append(stored, name)
 		}
 	}
-	row := func(of string) string {
-		return "ROW(" + of + "." + strings.Join(names, ", "+of+".") + ")::pg_catalog.record"
+	if len(stored) > 0 {
+		row := func(of string) string {
+			return "ROW(" + of + "." + strings.Join(stored, ", "+of+".") + ")::pg_catalog.record"
+		}
+		conditions = append(conditions, row("OLD")+" OPERATOR(pg_catalog.*<>) "+row("NEW"))
 	}
-	return row("OLD") + " OPERATOR(pg_catalog.*<>) " + row("NEW")
+	return strings.Join(conditions, " OR ")
 }
 
 // member is a member of a JSON object, name and value as SQL.

@@ -28,6 +28,7 @@ type column struct {
 	typeName string // as SQL writes it
 	base     string // pg_type.typname, of a domain that of the type below
 	builtin  bool   // the type below is PostgreSQL's own
+	binary   bool   // its collation, if any, takes no two texts for equal
 	notNull  bool
 	inKey    bool // of the primary key
 }
@@ -107,7 +108,8 @@ func (r *relation) readColumns(ctx context.Context, db DB) error {
 			FROM below b JOIN pg_type t ON t.oid = b.typbasetype
 		)
 		SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), b.typname::text,
-			b.typnamespace = 'pg_catalog'::regnamespace, a.attnotnull, coalesce(a.attnum = ANY (i.indkey), false)
+			b.typnamespace = 'pg_catalog'::regnamespace,
+			coalesce((SELECT collisdeterministic FROM pg_collation WHERE oid = a.attcollation), true), a.attnotnull, coalesce(a.attnum = ANY (i.indkey), false)
 		FROM pg_attribute a
 		JOIN below b ON b.attnum = a.attnum AND b.typbasetype = 0
 		LEFT JOIN pg_index i ON i.indrelid = a.attrelid AND i.indisprimary
@@ -116,7 +118,7 @@ func (r *relation) readColumns(ctx context.Context, db DB) error {
 		return err
 	}
 	r.columns, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (c column, err error) {
-		return c, row.Scan(&c.name, &c.typeName, &c.base, &c.builtin, &c.notNull, &c.inKey)
+		return c, row.Scan(&c.name, &c.typeName, &c.base, &c.builtin, &c.binary, &c.notNull, &c.inKey)
 	})
 	return err
 }
@@ -210,6 +212,12 @@ func (c column) is(types ...string) bool { return c.builtin && slices.Contains(t
 func (c column) isInteger() bool { return c.is("int2", "int4", "int8") }
 
 func (c column) isText() bool { return c.is("text", "varchar") }
+
+// exact reports whether values that are equal are printed the same.
+func (c column) exact() bool {
+	return c.binary && c.is("bool", "int2", "int4", "int8", "oid", "text", "varchar", "uuid", "date", "time",
+		"timestamp", "timestamptz", "bytea")
+}
 
 // timeless reports whether the column's text is the same in every time zone.
 func (c column) timeless() bool {

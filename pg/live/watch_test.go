@@ -296,3 +296,33 @@ func TestWatch_Again(t *testing.T) {
 		}
 	}
 }
+
+// TestWatch_Differences updates columns whose types have an idea of their own of what
+// is equal: what reads differently must be told.
+func TestWatch_Differences(t *testing.T) {
+	pool := installed(t)
+	exec(t, pool,
+		`CREATE COLLATION blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false)`,
+		`CREATE TABLE things (id int PRIMARY KEY, n numeric, j json, f float8, c text COLLATE blind, t text)`,
+		`INSERT INTO things VALUES (1, 1.0, '{"a":1}', 0, 'a', NULL)`)
+	watch(t, pool, "things", live.WatchOptions{Columns: []string{"n", "j", "f", "c", "t"}})
+	l := listen(t, pool)
+	exec(t, pool,
+		`UPDATE things SET n = 1.0, j = '{"a":1}', f = 0, c = 'a', t = NULL`, // no difference
+		`UPDATE things SET n = 1.00`,
+		`UPDATE things SET j = '{"a": 1}'`,
+		`UPDATE things SET f = '-0'`,
+		`UPDATE things SET c = 'A'`,
+		`UPDATE things SET t = ''`,
+		`UPDATE things SET t = NULL`)
+	for _, want := range []string{
+		`"n":1.00,"j":{"a":1},"f":0,"c":"a","t":null}`,
+		`"n":1.00,"j":{"a":1},"f":0,"c":"a","t":null}`, // white space between tokens does not travel
+		`"n":1.00,"j":{"a":1},"f":-0,"c":"a","t":null}`,
+		`"n":1.00,"j":{"a":1},"f":-0,"c":"A","t":null}`,
+		`"n":1.00,"j":{"a":1},"f":-0,"c":"A","t":""}`,
+		`"n":1.00,"j":{"a":1},"f":-0,"c":"A","t":null}`,
+	} {
+		l.wantTold(`things_changed things 1 {"op":"changed","id":1,` + want)
+	}
+}
