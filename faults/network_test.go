@@ -2,6 +2,7 @@ package faults_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/url"
 	"strings"
 	"testing"
@@ -24,28 +25,29 @@ type network struct {
 func newNetwork(t *testing.T, upstream string) *network {
 	t.Helper()
 	n := &network{
-		t: t, upstream: upstream, addr: "127.0.0.1:0",
+		t: t, upstream: upstream,
 		server: toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop()),
 	}
-	n.start()
-	n.addr = n.proxy.Listen
+	// Below the ports that connections get by themselves: one of those could take it
+	// while the network is being healed.
+	eventually(t, "a free port", func() bool {
+		n.addr = fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000))
+		return n.start() == nil
+	})
 	t.Cleanup(func() { n.proxy.Stop() })
 	return n
 }
 
-func (n *network) start() {
-	n.t.Helper()
+func (n *network) start() error {
 	n.proxy = toxiproxy.NewProxy(n.server, n.t.Name(), n.addr, n.upstream)
-	if err := n.proxy.Start(); err != nil {
-		n.t.Fatal(err)
-	}
+	return n.proxy.Start()
 }
 
 // heal cuts all connections; those that are made from now on are good.
 func (n *network) heal() {
 	n.t.Helper()
 	n.proxy.Stop()
-	n.start()
+	eventually(n.t, "the port is free again", func() bool { return n.start() == nil })
 }
 
 // toxic is something bad that a network does.
