@@ -104,6 +104,7 @@ func (c *client) runCLI(ctx context.Context) {
 	wg.Go(func() {
 		lines := bufio.NewScanner(stderr)
 		for lines.Scan() {
+			c.say(lines.Text())
 			switch text := lines.Text(); {
 			case strings.Contains(text, "subscribed to"):
 				acknowledged()
@@ -130,6 +131,13 @@ func (c *client) runCLI(ctx context.Context) {
 	if ctx.Err() == nil {
 		c.fail("attune events ended: %s", cmd.ProcessState)
 	}
+}
+
+// say keeps what the client's process says, to be shown with a failure.
+func (c *client) say(text string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.said = append(c.said, time.Now().UTC().Format(time.StampMilli)+" "+text)
 }
 
 func (c *client) setAcked(acked bool) {

@@ -49,6 +49,7 @@ type client struct {
 	fences   map[faults.Body]bool
 	acked    bool // on the connection as it is now
 	failures []string
+	said     []string
 	process  *os.Process        // of overCLI
 	onFrame  func(faults.Frame) // called with the lock held; may be nil
 	received int                // notifications

@@ -112,10 +112,16 @@ func (s *server) start() {
 // ready waits until /readyz says that notifications arrive.
 func (s *server) ready() {
 	s.t.Helper()
+	restarts := 0
 	eventually(s.t, "the server is ready", func() bool {
 		select {
 		case <-s.exited:
-			s.t.Fatalf("the server has ended:\n%s", s.log.String())
+			// At its start it ends where it finds no source, as on a machine that has no time
+			// for it. What keeps servers running starts it again, some times.
+			if restarts++; restarts > 3 {
+				s.t.Fatalf("the server has ended:\n%s", s.log.String())
+			}
+			s.start()
 		default:
 		}
 		status, _, err := s.get("/readyz")

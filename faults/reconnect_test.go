@@ -112,7 +112,7 @@ func (c *client) cut(ctx context.Context, reference *client) {
 		}
 	}
 	c.mu.Unlock()
-	timer := time.AfterFunc(time.Duration(c.rng.IntN(150))*time.Millisecond, cancel)
+	timer := time.AfterFunc(time.Duration(c.rng.IntN(400))*time.Millisecond, cancel)
 	defer timer.Stop()
 	if c.transport == overSSE {
 		c.overSSE(ctx)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -194,6 +195,11 @@ func (s *scene) tell(report faults.Report) {
 			break
 		}
 		s.t.Error(v)
+	}
+	for _, c := range s.clients {
+		if s.t.Failed() && len(c.said) > 0 {
+			s.t.Logf("client %s:\n%s", c.record.Name, strings.Join(c.said, "\n"))
+		}
 	}
 	if report.Delivered == 0 {
 		s.t.Error("nothing was delivered: nothing is proved")

@@ -113,11 +113,12 @@ func (c *cluster) running() bool {
 
 // end stops a server that runs on our data, whoever started it, and removes a
 // lock file that would keep the next one from starting. It goes on when ctx
-// ends: that is when it is needed.
-func (c *cluster) end(ctx context.Context, timeout time.Duration) error {
+// ends: that is when it is needed. A server that has not stopped when patience is
+// over is cut short: no commit is lost by it, the next start recovers from the log.
+func (c *cluster) end(ctx context.Context, patience, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 	defer cancel()
-	patience := time.Now().Add(timeout / 2)
+	urge := time.Now().Add(patience)
 	asked, urged := 0, 0
 	for c.running() {
 		// A postmaster that was killed leaves processes that find out by
@@ -128,7 +129,7 @@ func (c *cluster) end(ctx context.Context, timeout time.Duration) error {
 		case pid == 0:
 		case pid != asked:
 			asked, err = pid, fastShutdown(pid)
-		case pid != urged && time.Now().After(patience):
+		case pid != urged && time.Now().After(urge):
 			urged, err = pid, immediateShutdown(pid)
 		}
 		if err != nil {

@@ -113,7 +113,7 @@ func work(ctx context.Context, todo instruction, say func(report)) (left bool, e
 			}
 		}()
 	}
-	if err := c.end(ctx, todo.StartTimeout); err != nil {
+	if err := c.end(ctx, todo.StartTimeout/2, todo.StartTimeout); err != nil {
 		return true, err
 	}
 	if todo.Order == sweepOrder || ctx.Err() != nil {
@@ -121,12 +121,12 @@ func work(ctx context.Context, todo instruction, say func(report)) (left bool, e
 	}
 	s, err := startUnlessDone(ctx, c, todo, say)
 	if err != nil {
-		return c.end(ctx, stopTimeout) != nil, err
+		return c.end(ctx, stopPatience, stopTimeout) != nil, err
 	}
 	select {
 	case <-ctx.Done():
 		c.note(stopping)
-		if err := c.end(ctx, stopTimeout); err != nil {
+		if err := c.end(ctx, stopPatience, stopTimeout); err != nil {
 			return true, err
 		}
 		<-s.gone

@@ -40,6 +40,7 @@ const (
 	defaultStartTimeout = time.Minute
 	downloadTimeout     = 10 * time.Minute
 	stopTimeout         = 30 * time.Second
+	stopPatience        = time.Second // the process is to be gone 2 s after its drain
 )
 
 // Config says where the data is and how the server is to run.
