@@ -136,7 +136,7 @@ func TestWaitForRow_ExitCode(t *testing.T) {
 		"NotYetJSON":    {[]string{"orders:1", "--until", "total=10.5", "--timeout", "0", "--json"}, 3, `{"entity_type":"orders","entity_id":1,"user_id":7,"payload":{"id":1,"status":"new","total":10.50,"paid":null}}` + "\n", "it has total=10.50"},
 		"NotYetCreated": {[]string{"orders:998", "--until", "created", "--timeout", "1"}, 3, "", "does not exist"},
 		"NoRow":         {[]string{"orders:999", "--until", "status=shipped"}, 1, "", "--until created"},
-		"NoSuchKey":     {[]string{"orders:abc", "--until", "status=shipped"}, 1, "", "there is no orders abc"},
+		"NoSuchKey":     {[]string{"orders:abc", "--until", "status=shipped"}, 1, "", "orders abc was not found"},
 		"NotWatched":    {[]string{"secrets:1", "--until", "deleted"}, 1, "", `"secrets" is not watched`},
 		"NoColumn":      {[]string{"orders:1", "--until", "stauts=shipped"}, 2, "", `no column "stauts" that is watched: it has id, paid, status, total`},
 		"NotItsColumn":  {[]string{"orders:1", "--until", "note=x"}, 2, "", "it has id, paid, status, total"},

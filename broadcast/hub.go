@@ -76,6 +76,7 @@ type Hub struct {
 	index       map[wire.Filter][]*Subscriber // the live ones only
 	round       uint64                        // of Publish, to deliver once to whoever matches twice
 	keys        []wire.Filter                 // scratch of Publish
+	watches     map[wire.Filter][]*Watch      // those that are not stale
 	gaps        map[wire.GapReason]uint64
 }
 
@@ -92,6 +93,7 @@ func New(opts Options) *Hub {
 		window:      newWindow(opts.WindowSize, opts.WindowBytes),
 		subscribers: make(map[*Subscriber]struct{}),
 		index:       make(map[wire.Filter][]*Subscriber),
+		watches:     make(map[wire.Filter][]*Watch),
 		gaps:        make(map[wire.GapReason]uint64),
 	}
 }
@@ -165,6 +167,7 @@ func (h *Hub) breakOff(epoch string, offset uint64, reason wire.GapReason) {
 	h.breaks++
 	h.breakOffset, h.breakReason = offset, reason
 	h.window.reset(offset)
+	h.expireAll()
 	frame := wire.NewFrame(wire.Gap{Reason: reason, Cursor: h.cursor(offset)})
 	for s := range h.subscribers {
 		s.ahead = 0
@@ -184,6 +187,7 @@ func (h *Hub) SetMode(mode wire.Mode) {
 		return
 	}
 	h.mode = mode
+	h.expireAll()
 	frame := wire.NewFrame(wire.SourceStatus{Mode: mode})
 	for s := range h.subscribers {
 		h.pushOrRemove(s, frame)
@@ -270,6 +274,9 @@ func (h *Hub) retain(n wire.Notification) *wire.Frame {
 func (h *Hub) push(n *wire.Notification, frame *wire.Frame, place uint64) {
 	h.round++
 	h.keys = n.Filters(h.keys[:0])
+	for _, key := range h.keys {
+		h.expire(key)
+	}
 	var slow []*Subscriber
 	for _, key := range h.keys {
 		for _, s := range h.index[key] {

@@ -20,7 +20,7 @@ import (
 func answerOrder(w http.ResponseWriter, order json.RawMessage) {
 	w.Header().Set("Attune-Cursor", "c.1")
 	if order == nil {
-		problem(w, http.StatusNotFound, wire.CodeNotFound, "there is no orders 42")
+		problem(w, http.StatusNotFound, wire.CodeNotFound, "orders 42 was not found")
 		return
 	}
 	_ = json.NewEncoder(w).Encode(wire.Entity{EntityType: "orders", EntityID: wire.IntID(42), Payload: order})

@@ -137,13 +137,13 @@ func (k *stack) update(id int64, status wire.Status) {
 	k.exec(`UPDATE attune.execution SET status = $2, updated = now() WHERE id = $1`, id, string(status))
 }
 
-// silently sets an execution's status, and no trigger says so.
-func (k *stack) silently(id int64, status wire.Status) {
+// failSilently has an execution fail, and no trigger says so.
+func (k *stack) failSilently(id int64) {
 	k.t.Helper()
 	err := pgx.BeginFunc(k.t.Context(), k.pool, func(tx pgx.Tx) error {
 		_, err := tx.Exec(k.t.Context(), `SET LOCAL session_replication_role = replica`)
 		if err == nil {
-			_, err = tx.Exec(k.t.Context(), `UPDATE attune.execution SET status = $2 WHERE id = $1`, id, string(status))
+			_, err = tx.Exec(k.t.Context(), `UPDATE attune.execution SET status = $2 WHERE id = $1`, id, string(wire.StatusFailed))
 		}
 		return err
 	})

@@ -18,12 +18,6 @@ type Entities interface {
 	Get(ctx context.Context, entityType, id string) (wire.Entity, error)
 }
 
-// entityReading is a row as it was read, with the position before that.
-type entityReading struct {
-	entity wire.Entity
-	cursor wire.Cursor
-}
-
 // getEntity serves GET /entities/{type}/{id}. A cursor comes with every answer for
 // which the database was asked, also with the one that there is no such row: whoever
 // waits for it follows from there.
@@ -40,43 +34,28 @@ func (s *Server) getEntity(w http.ResponseWriter, r *http.Request) {
 		})
 		return
 	}
-	seen, err := s.readEntity(r.Context(), entityType, id)
+	seen, err := s.readEntity(r.Context(), entityType, id, trustOf(r))
 	if err != nil {
 		s.problem(w, r, err)
 		return
 	}
-	if seen.entity.Payload == nil {
+	if seen.body == nil {
 		w.Header().Set(cursorHeader, seen.cursor.String())
-		s.problem(w, r, &wire.Error{Code: wire.CodeNotFound, Message: fmt.Sprintf("there is no %s %s", entityType, id)})
+		s.problem(w, r, &wire.Error{Code: wire.CodeNotFound, Message: fmt.Sprintf("%s %s was not found", entityType, id)})
 		return
 	}
-	body := encode(seen.entity)
-	s.answerUnless(w, r, etagOf(body), seen.cursor, body)
+	s.answerUnless(w, r, seen.etag, seen.cursor, seen.body)
 }
 
-// readEntity reads a row by a query that begins after the call, so that whoever has
-// written, and asks then, sees it. Those who ask while one runs share the next.
-func (s *Server) readEntity(ctx context.Context, entityType, id string) (entityReading, error) {
-	for joined := false; ; joined = true {
-		mine := false
-		result := s.reads.DoChan("entity/"+entityType+"/"+id, func() (any, error) {
-			mine = true
-			// Whoever asked first may go away: the others still want the answer.
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), queryTimeout)
-			defer cancel()
-			cursor := s.Hub.Cursor()
-			entity, err := s.Entities.Get(ctx, entityType, id)
-			return entityReading{entity, cursor}, err
-		})
-		select {
-		case r := <-result:
-			if mine || joined { // the second that was joined began after the first had ended
-				return r.Val.(entityReading), r.Err //nolint:forcetypeassert // it is what the function above returns
-			}
-		case <-ctx.Done():
-			return entityReading{}, context.Cause(ctx)
+// readEntity reads a row; there is no body where there is none.
+func (s *Server) readEntity(ctx context.Context, entityType, id string, trust trust) (*reading, error) {
+	return s.readings.get(ctx, wire.EntityFilter(entityType, id), trust, func(ctx context.Context, r *reading) error {
+		entity, err := s.Entities.Get(ctx, entityType, id)
+		if err == nil && entity.Payload != nil {
+			r.set(entity)
 		}
-	}
+		return err
+	})
 }
 
 // parseEntity parses the type and the id in a path, which may be percent-encoded.

@@ -88,9 +88,9 @@ func (s *Server) getExecution(w http.ResponseWriter, r *http.Request) {
 	}
 	known := knownTags(r)
 
-	var seen reading
+	var seen *reading
 	if wait == 0 {
-		seen, err = s.fetch(r.Context(), id, s.Hub.Cursor())
+		seen, err = s.readExecution(r.Context(), id, trustOf(r))
 	} else {
 		leave, full := s.admit(r)
 		if full != nil {
@@ -101,7 +101,7 @@ func (s *Server) getExecution(w http.ResponseWriter, r *http.Request) {
 		open := s.metrics.connections.WithLabelValues("longpoll")
 		open.Inc()
 		defer open.Dec()
-		seen, err = s.awaitExecution(r.Context(), id, wait, func(first, now reading) bool {
+		seen, err = s.awaitExecution(r.Context(), id, wait, func(first, now *reading) bool {
 			switch {
 			case until == "terminal":
 				return now.execution.Status.Terminal()
@@ -118,69 +118,37 @@ func (s *Server) getExecution(w http.ResponseWriter, r *http.Request) {
 	s.answerUnless(w, r, seen.etag, seen.cursor, seen.body)
 }
 
-// reading is an execution as it was read, with the position before that.
-type reading struct {
-	execution wire.Execution
-	body      []byte
-	etag      string
-	cursor    wire.Cursor
-	asked     time.Time // before the query
-}
-
-func newReading(x wire.Execution, cursor wire.Cursor, asked time.Time) reading {
-	body := encode(x)
-	return reading{execution: x, body: body, etag: etagOf(body), cursor: cursor, asked: asked}
-}
-
-// fetch reads an execution now: whoever has written, and asks then, sees it.
-func (s *Server) fetch(ctx context.Context, id int64, cursor wire.Cursor) (reading, error) {
-	asked := time.Now()
-	x, err := s.Executions.Get(ctx, id)
-	if err != nil {
-		return reading{}, err
-	}
-	return newReading(x, cursor, asked), nil
-}
-
-// read reads an execution that is at least as new as cursor, and no newer, it may be,
-// than a query that somebody else has begun: those who wait for the same at the same
-// time share one.
-func (s *Server) read(ctx context.Context, id int64, cursor wire.Cursor) (reading, error) {
-	key := strconv.FormatInt(id, 10) + "@" + cursor.String()
-	result := s.reads.DoChan(key, func() (any, error) {
-		// Whoever asked first may go away: the others still want the answer.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), queryTimeout)
-		defer cancel()
-		return s.fetch(ctx, id, cursor)
+func (s *Server) readExecution(ctx context.Context, id int64, trust trust) (*reading, error) {
+	return s.readings.get(ctx, executionFilter(id), trust, func(ctx context.Context, r *reading) error {
+		x, err := s.Executions.Get(ctx, id)
+		if err != nil {
+			return err
+		}
+		r.setExecution(x)
+		return nil
 	})
-	select {
-	case r := <-result:
-		return r.Val.(reading), r.Err //nolint:forcetypeassert // it is what the function above returns
-	case <-ctx.Done():
-		return reading{}, context.Cause(ctx)
-	}
+}
+
+func executionFilter(id int64) wire.Filter {
+	return wire.EntityFilter("execution", strconv.FormatInt(id, 10))
 }
 
 // awaitExecution reads an execution, and again whenever the hub tells that it may
 // have changed, until enough says so, the wait is over or the server goes away.
-func (s *Server) awaitExecution(ctx context.Context, id int64, wait time.Duration, enough func(first, now reading) bool) (reading, error) {
+func (s *Server) awaitExecution(ctx context.Context, id int64, wait time.Duration, enough func(first, now *reading) bool) (*reading, error) {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
-	sub, _ := s.Hub.Connect()
+	// It looks at the row, not at what it is told: the last change is enough.
+	sub, _ := s.Hub.Connect(broadcast.Latest())
 	defer sub.Close()
 	// Subscribed before the first look: a change between the two is seen.
-	var cursor wire.Cursor
-	filter := wire.EntityFilter("execution", strconv.FormatInt(id, 10))
-	err := sub.Subscribe(ctx, []wire.Filter{filter}, nil, func(start broadcast.Start) []wire.ServerMessage {
-		cursor = start.Cursor
-		return nil
-	})
-	if err != nil {
-		return reading{}, err
+	nothing := func(broadcast.Start) []wire.ServerMessage { return nil }
+	if err := sub.Subscribe(ctx, []wire.Filter{executionFilter(id)}, nil, nothing); err != nil {
+		return nil, err
 	}
 	polled, remove := s.polls.add(id)
 	defer remove()
-	first, err := s.read(ctx, id, cursor)
+	first, err := s.readExecution(ctx, id, always)
 	if err != nil || enough(first, first) {
 		return first, err
 	}
@@ -191,13 +159,13 @@ func (s *Server) awaitExecution(ctx context.Context, id int64, wait time.Duratio
 		select {
 		case now := <-polled:
 			// What was asked for before the latest look may be older than that.
-			if now.asked.After(seen) && enough(first, now) {
+			if now.begun.After(seen) && enough(first, now) {
 				return now, nil
 			}
 			continue
 		case <-sub.Ready():
 			if frames, err = sub.Take(ctx, frames); err != nil {
-				return reading{}, err
+				return nil, err
 			}
 			if len(frames) == 0 {
 				continue
@@ -207,24 +175,13 @@ func (s *Server) awaitExecution(ctx context.Context, id int64, wait time.Duratio
 		case <-s.closing:
 			last = true
 		case <-ctx.Done():
-			return reading{}, context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		}
-		now, err := s.read(ctx, id, newest(frames, s.Hub))
+		now, err := s.readExecution(ctx, id, always)
 		if err != nil || last || enough(first, now) {
 			return now, err
 		}
 	}
-}
-
-// newest returns the position of the last notification in frames, so that all who
-// were woken by it read once; anything else is no position to share.
-func newest(frames []*wire.Frame, hub *broadcast.Hub) wire.Cursor {
-	if len(frames) > 0 {
-		if n, ok := frames[len(frames)-1].Message.(wire.Notification); ok {
-			return n.Cursor
-		}
-	}
-	return hub.Cursor()
 }
 
 // createExecution serves POST /executions.
@@ -263,6 +220,7 @@ func (s *Server) cancelExecution(w http.ResponseWriter, r *http.Request) {
 		s.problem(w, r, err)
 		return
 	}
+	s.readings.forget(executionFilter(id)) // whoever has cancelled, and asks then, sees it
 	s.answer(w, r, http.StatusAccepted, cursor, encode(x))
 }
 

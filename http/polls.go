@@ -20,19 +20,19 @@ const pollEvery = 2 * time.Second
 // notification arrives.
 type polls struct {
 	mu      sync.Mutex
-	waiting map[int64]map[chan reading]struct{}
+	waiting map[int64]map[chan *reading]struct{}
 }
 
 // add registers a long poll; what is read of its execution comes on the channel.
-func (p *polls) add(id int64) (readings <-chan reading, remove func()) {
-	ch := make(chan reading, 1)
+func (p *polls) add(id int64) (readings <-chan *reading, remove func()) {
+	ch := make(chan *reading, 1)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.waiting == nil {
-		p.waiting = make(map[int64]map[chan reading]struct{})
+		p.waiting = make(map[int64]map[chan *reading]struct{})
 	}
 	if p.waiting[id] == nil {
-		p.waiting[id] = make(map[chan reading]struct{})
+		p.waiting[id] = make(map[chan *reading]struct{})
 	}
 	p.waiting[id][ch] = struct{}{}
 	return ch, func() {
@@ -53,10 +53,10 @@ func (p *polls) ids() []int64 {
 
 // give hands a reading to those who wait for its execution; who has not taken the
 // one before gets this one instead.
-func (p *polls) give(r reading) {
+func (p *polls) give(id int64, r *reading) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for ch := range p.waiting[r.execution.ID] {
+	for ch := range p.waiting[id] {
 		select {
 		case <-ch:
 		default:
@@ -91,13 +91,15 @@ func (s *Server) pollWhileDegraded(ctx context.Context) {
 func (s *Server) pollOnce(ctx context.Context, ids []int64) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	cursor, asked := s.Hub.Cursor(), time.Now()
+	cursor, begun := s.Hub.Cursor(), time.Now()
 	executions, err := s.Executions.GetMany(ctx, ids)
 	if err != nil {
 		s.Logger.WarnContext(ctx, "poll while degraded", slog.Any("err", err))
 		return
 	}
 	for _, x := range executions {
-		s.polls.give(newReading(x, cursor, asked))
+		r := &reading{cursor: cursor, begun: begun}
+		r.setExecution(x)
+		s.polls.give(x.ID, r)
 	}
 }

@@ -20,7 +20,6 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
-	"golang.org/x/sync/singleflight"
 
 	"attune/broadcast"
 	"attune/wire"
@@ -125,12 +124,12 @@ type Config struct {
 type Server struct {
 	Config
 
-	started time.Time
-	metrics *metrics
-	reads   singleflight.Group
-	clients atomic.Uint64 // numbers WebSocket and event stream clients
-	polls   polls
-	buffers sync.Pool // of *[]byte with room for writeChunk
+	started  time.Time
+	metrics  *metrics
+	clients  atomic.Uint64 // numbers WebSocket and event stream clients
+	polls    polls
+	readings readings
+	buffers  sync.Pool // of *[]byte with room for writeChunk
 
 	capacity capacity
 
@@ -148,6 +147,7 @@ func New(cfg Config) *Server {
 		b := make([]byte, 0, writeChunk)
 		return &b
 	}
+	s.readings = readings{hub: cfg.Hub, rows: make(map[wire.Filter]*row)}
 	s.metrics = newMetrics(s)
 	return s
 }
