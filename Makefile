@@ -51,7 +51,7 @@ fmt: $(GOLANGCI_LINT) ## Format the code
 	$(GOLANGCI_LINT) fmt
 
 .PHONY: web-check
-web-check: $(TSC) ## Check the types of the start page's script
+web-check: $(TSC) ## Check the types of the dashboard's scripts
 	$(TSC) --project web/jsconfig.json
 
 .PHONY: tidy-check

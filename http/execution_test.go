@@ -360,6 +360,15 @@ func TestExecutions_List(t *testing.T) {
 		equal(t, "item", listed, any(alone))
 	})
 
+	t.Run("Brief", func(t *testing.T) {
+		k := k.in(t)
+		k.exec(`INSERT INTO attune.execution (id, action_ref, config, result, parent) VALUES (1000, 'core.echo', '{"message":"a"}', '{"message":"a"}', 600)`)
+		full, brief := k.get("/executions/1000").object(), k.get("/executions?limit=1&parent=600&brief=true").object()["items"].([]any)[0]
+		full["parameters"], full["result"] = nil, nil
+		equal(t, "item", brief, any(full))
+		k.get("/executions?brief=maybe").problem(400, "invalid_parameter", "brief", "maybe", "true or false")
+	})
+
 	t.Run("Refused", func(t *testing.T) {
 		k := k.in(t)
 		for _, bad := range []string{"0", "501", "-1", "x", "1.5", "99999999999999999999"} {

@@ -92,6 +92,11 @@ func parseQuery(q url.Values) (wire.ExecutionQuery, error) {
 			return query, invalid("limit %.40q: want 1 to 500", text)
 		}
 	}
+	if text := q.Get("brief"); text != "" {
+		if query.Brief, err = strconv.ParseBool(text); err != nil {
+			return query, invalid("brief %.40q: want true or false", text)
+		}
+	}
 	if query.Parent, err = parseOptionalID(q, "parent"); err != nil {
 		return query, err
 	}

@@ -26,6 +26,9 @@ const executionTable = "execution"
 // platform's table has others, and what is in them (env_vars) is not ours to show.
 const executionColumns = "id, action_ref, config, parent, executor, status::text, result, started_at, created, updated"
 
+// briefColumns are the same without what may be large.
+const briefColumns = "id, action_ref, NULL::jsonb, parent, executor, status::text, NULL::jsonb, started_at, created, updated"
+
 // Querier is what reads one row: a pool, a connection or a transaction.
 type Querier = interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
@@ -149,7 +152,11 @@ func (e *Executions) List(ctx context.Context, q wire.ExecutionQuery) (wire.Exec
 	if q.Before != nil {
 		where("id < $%d", *q.Before)
 	}
-	sql := "SELECT " + executionColumns + " FROM " + e.table
+	columns := executionColumns
+	if q.Brief {
+		columns = briefColumns
+	}
+	sql := "SELECT " + columns + " FROM " + e.table
 	if len(conditions) > 0 {
 		sql += " WHERE " + strings.Join(conditions, " AND ")
 	}

@@ -1,9 +1,10 @@
-// Package web holds the start page, embedded in the binary: live executions in a
-// browser, or the raw notifications where the database has no executions.
+// Package web holds the dashboard, embedded in the binary, and attune.js, the client
+// for browsers.
 //
-// The page is plain HTML, CSS and one ES module. It loads nothing from elsewhere and
-// holds no inline script or style, so it works under the Content-Security-Policy
-// "default-src 'self'".
+// It is plain HTML, CSS and ES modules, without a build step: app.js shows what
+// store.js has, which is a copy of what feed.js holds, once per browser. It loads
+// nothing from elsewhere and has no inline script or style, so it works under the
+// Content-Security-Policy "default-src 'self'".
 package web
 
 import (
@@ -14,8 +15,7 @@ import (
 //go:embed static
 var static embed.FS
 
-// Files returns the page and what it loads: index.html, app.js, style.css,
-// icon.svg. Paths within the page are relative, so it may be served under any
+// Files returns the page and what it loads. Paths within the page are relative, so it may be served under any
 // prefix that /executions and /events share.
 func Files() fs.FS {
 	files, err := fs.Sub(static, "static")

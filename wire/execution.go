@@ -89,13 +89,15 @@ type ExecutionList struct {
 
 // ExecutionQuery asks for a page of executions, newest first. The zero value of a
 // field does not filter. Limit is the length of the page; Before is the id that all
-// of its executions are below.
+// of its executions are below. Brief leaves out Parameters and Result, which may be
+// large.
 type ExecutionQuery struct {
 	Status    Status
 	ActionRef string
 	Parent    *int64
 	Limit     int
 	Before    *int64
+	Brief     bool
 }
 
 // ExecutionRequest asks for an execution.
