@@ -212,9 +212,18 @@ func (h *Hub) Cursor() wire.Cursor {
 // Connect adds a subscriber without filters, which hears of nothing but the
 // source's health, and returns the health as it is now. The caller must Close it.
 func (h *Hub) Connect(opts ...ConnectOption) (*Subscriber, wire.Mode) {
-	s := &Subscriber{hub: h, wake: make(chan struct{}, 1), filters: make(map[wire.Filter]*place)}
+	s := &Subscriber{hub: h, filters: make(map[wire.Filter]*place)}
 	for _, opt := range opts {
 		opt(s)
+	}
+	if s.ready == nil {
+		wake := make(chan struct{}, 1) // holds a token while there may be something for Take
+		s.wake, s.ready = wake, func() {
+			select {
+			case wake <- struct{}{}:
+			default:
+			}
+		}
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -229,6 +238,11 @@ type ConnectOption func(*Subscriber)
 // when its queue is full, only the last notification of each entity stays in it,
 // with the number of those that it stands for, and every one with a terminal status.
 func Latest() ConnectOption { return func(s *Subscriber) { s.latest = true } }
+
+// OnReady has ready called whenever there may be something to Take, in place of
+// Ready's token: who has no goroutine waiting can start one. It is called with the
+// hub's locks held, so it must be quick and must not call the hub or the subscriber.
+func OnReady(ready func()) ConnectOption { return func(s *Subscriber) { s.ready = ready } }
 
 // Stats is a snapshot of a Hub.
 type Stats struct {
@@ -343,7 +357,7 @@ func (h *Hub) setBehind(s *Subscriber, offset uint64) {
 	}
 	s.live.Store(false)
 	s.offset, s.breaks = max(offset, s.ahead), h.breaks
-	s.signal()
+	s.ready()
 }
 
 // add puts a live subscriber into the index.

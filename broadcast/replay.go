@@ -49,13 +49,13 @@ func (s *Subscriber) catchUp(ctx context.Context, dst []*wire.Frame) ([]*wire.Fr
 			}
 		}
 		s.offset = through
-		s.signal()
+		s.ready()
 		return dst, nil
 	case s.offset < h.window.since:
 		if h.backlog == nil { // it left the window while it was reading
 			return append(dst, s.skip(wire.GapCursorExpired)), nil
 		}
-		s.signal()
+		s.ready()
 		return dst, nil
 	}
 
@@ -69,7 +69,7 @@ func (s *Subscriber) catchUp(ctx context.Context, dst []*wire.Frame) ([]*wire.Fr
 		return chunk < replayChunk
 	})
 	if chunk == replayChunk {
-		s.signal()
+		s.ready()
 		return dst, nil
 	}
 	h.setLive(s)

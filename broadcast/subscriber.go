@@ -35,8 +35,9 @@ const replayChunk = 256
 // queue.
 type Subscriber struct {
 	hub    *Hub
-	wake   chan struct{} // holds a token while there may be something for Take
-	latest bool          // see Latest
+	ready  func()          // says that there may be something for Take
+	wake   <-chan struct{} // what Ready returns; nil with OnReady
+	latest bool            // see Latest
 
 	// Guarded by hub.mu.
 	filters map[wire.Filter]*place
@@ -130,7 +131,7 @@ func (s *Subscriber) Subscribe(ctx context.Context, filters []wire.Filter, resum
 			h.add(s, f)
 		}
 	}
-	s.signal()
+	s.ready()
 	return nil
 }
 
@@ -171,7 +172,8 @@ func (s *Subscriber) Send(m wire.ServerMessage) {
 	h.pushOrRemove(s, frame)
 }
 
-// Ready receives a value whenever there may be something to Take.
+// Ready receives a value whenever there may be something to Take. It is nil for a
+// subscriber that was connected with OnReady, which cannot call Next either.
 func (s *Subscriber) Ready() <-chan struct{} { return s.wake }
 
 // Take returns what there is to deliver now, appended to dst; when that is not all,
@@ -247,7 +249,7 @@ func (s *Subscriber) push(frames ...*wire.Frame) bool {
 	for _, frame := range frames {
 		s.bytes += len(frame.JSON())
 	}
-	s.signal()
+	s.ready()
 	return true
 }
 
@@ -259,7 +261,7 @@ func (s *Subscriber) full() bool {
 // end is called with s.mu held.
 func (s *Subscriber) end(err error) {
 	s.err, s.queue, s.bytes = err, nil, 0
-	s.signal()
+	s.ready()
 }
 
 func (s *Subscriber) closed() error {
@@ -272,12 +274,4 @@ func (s *Subscriber) queued() (messages, bytes int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.queue), s.bytes
-}
-
-// signal leaves a token for Take.
-func (s *Subscriber) signal() {
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
 }

@@ -56,7 +56,7 @@ func newServer(t *testing.T) *server {
 	routes := attunehttp.New(attunehttp.Config{
 		Hub: s.hub, Source: s.source, Executions: (*store)(s), Actions: (*store)(s), Page: web.Files(),
 		Drain: time.Second, Version: "test", Logger: slog.New(slog.DiscardHandler),
-	}).Handler()
+	}).Handler(t.Context())
 	live := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		s.tokens = append(s.tokens, r.Header.Get("Authorization"))

@@ -1,8 +1,8 @@
 package http
 
 import (
+	"context"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"sync"
@@ -54,13 +54,6 @@ func (c *capacity) enter(address string) (leave func(), err error) {
 	}, nil
 }
 
-// openNow returns how many are open.
-func (c *capacity) openNow() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.open
-}
-
 // admit counts a stream or long poll in. It refuses when the server is full, and
 // when it is on its way out: what is accepted is finished.
 func (s *Server) admit(r *http.Request) (leave func(), err error) {
@@ -89,9 +82,19 @@ func (s *Server) whileOpen(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// goodbyeTurn returns a channel that receives when a stream's turn to say goodbye has
-// come, some time after s.closing: the more streams, the longer, up to most of Drain.
-func (s *Server) goodbyeTurn() <-chan time.Time {
-	spread := min(time.Duration(s.capacity.openNow())*time.Second/goodbyePace, s.Drain*4/5)
-	return time.After(rand.N(max(spread, 1))) //nolint:gosec // jitter needs no secrecy
+// sayGoodbye ends all streams that are open, one after the other: the more there are,
+// the longer it takes, up to most of Drain. At the end of ctx it does not wait any more.
+func (s *Server) sayGoodbye(ctx context.Context) {
+	open := s.open.all()
+	spread := min(time.Duration(len(open))*time.Second/goodbyePace, s.Drain*4/5)
+	begun := time.Now()
+	for i, c := range open {
+		if turn := begun.Add(spread * time.Duration(i) / time.Duration(len(open))); time.Until(turn) > 0 {
+			select {
+			case <-time.After(time.Until(turn)):
+			case <-ctx.Done():
+			}
+		}
+		c.end(errGoodbye)
+	}
 }

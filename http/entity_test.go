@@ -123,7 +123,7 @@ func TestEntity_SharedReads(t *testing.T) {
 		routes := attunehttp.New(attunehttp.Config{
 			Hub: hub, Entities: g, Page: web.Files(), Logger: slog.New(slog.DiscardHandler),
 			Source: func() attunehttp.SourceStats { return attunehttp.SourceStats{} },
-		}).Handler()
+		}).Handler(t.Context())
 		var gets sync.WaitGroup
 		get := func(want string) {
 			<-time.After(time.Millisecond) // by the bubble's clock: nobody asks at the same instant

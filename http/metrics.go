@@ -20,6 +20,24 @@ type metrics struct {
 	deliveries  *prometheus.CounterVec
 	slow        *prometheus.CounterVec
 	requests    *prometheus.HistogramVec
+
+	webSockets, eventStreams *tally
+}
+
+// tally is what is counted about the streams of one transport.
+type tally struct {
+	transport        string
+	connections      prometheus.Gauge
+	deliveries, slow prometheus.Counter
+}
+
+func (m *metrics) tally(transport string) *tally {
+	return &tally{
+		transport:   transport,
+		connections: m.connections.WithLabelValues(transport),
+		deliveries:  m.deliveries.WithLabelValues(transport),
+		slow:        m.slow.WithLabelValues(transport),
+	}
 }
 
 func newMetrics(s *Server) *metrics {
@@ -40,13 +58,9 @@ func newMetrics(s *Server) *metrics {
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5, 30, 300},
 		}, []string{"route", "method", "status"}),
 	}
-	for _, transport := range []string{"ws", "sse", "longpoll"} {
-		m.connections.WithLabelValues(transport)
-	}
-	for _, transport := range []string{"ws", "sse"} { // present from the start: a rate needs a zero
-		m.deliveries.WithLabelValues(transport)
-		m.slow.WithLabelValues(transport)
-	}
+	// Present from the start: a rate needs a zero.
+	m.connections.WithLabelValues("longpoll")
+	m.webSockets, m.eventStreams = m.tally("ws"), m.tally("sse")
 	m.registry.MustRegister(m.connections, m.deliveries, m.slow, m.requests, newSourceCollector(s),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m

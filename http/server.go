@@ -129,38 +129,34 @@ type Server struct {
 	clients  atomic.Uint64 // numbers WebSocket and event stream clients
 	polls    polls
 	readings readings
-	buffers  sync.Pool // of *[]byte with room for writeChunk
+	batches  batches
 
 	capacity capacity
 
 	draining atomic.Bool
 	closing  chan struct{}  // closed when streams shall say goodbye
-	streams  sync.WaitGroup // all that are open
-	sockets  sockets
+	streams  sync.WaitGroup // whatever goes on for streams
+	open     openStreams
 }
 
 // New returns a Server that Run starts.
 func New(cfg Config) *Server {
 	s := &Server{Config: cfg, started: time.Now(), closing: make(chan struct{})}
 	s.capacity.most, s.capacity.mostOfAddress = cfg.MaxConnections, cfg.MaxPerAddress
-	s.buffers.New = func() any {
-		b := make([]byte, 0, writeChunk)
-		return &b
-	}
 	s.readings = readings{hub: cfg.Hub, rows: make(map[wire.Filter]*row)}
 	s.metrics = newMetrics(s)
 	return s
 }
 
-// Handler returns the routes.
-func (s *Server) Handler() http.Handler {
+// Handler returns the routes. Streams outlive the requests that open them, in life.
+func (s *Server) Handler(life context.Context) http.Handler {
 	r := chi.NewRouter()
 	r.Use(s.observe, s.recover, s.ownName, s.sameOrigin, middleware.GetHead)
 	r.NotFound(s.notFound)
 	r.MethodNotAllowed(s.methodNotAllowed(r))
 
-	r.Get("/ws", s.handleWebSocket)
-	r.Get("/events", s.handleEvents)
+	r.Get("/ws", func(w http.ResponseWriter, r *http.Request) { s.handleWebSocket(life, w, r) })
+	r.Get("/events", func(w http.ResponseWriter, r *http.Request) { s.handleEvents(life, w, r) })
 
 	r.Group(func(r chi.Router) { // mounted, HEAD would not find its way
 		r.Use(s.needExecutions)
@@ -202,7 +198,9 @@ func (s *Server) MetricsHandler() http.Handler {
 // every stream within Drain, finishes what it accepted, and returns within Drain and
 // two seconds more. When ln fails it does the same, and returns why.
 func (s *Server) Run(ctx context.Context, ln net.Listener) error {
-	srv := s.httpServer(s.Handler())
+	life, endLife := context.WithCancel(context.WithoutCancel(ctx))
+	defer endLife()
+	srv := s.httpServer(s.Handler(life))
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
 	polling, stopPolling := context.WithCancel(context.WithoutCancel(ctx))
@@ -216,7 +214,7 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	case failed = <-served:
 	case <-ctx.Done():
 	}
-	err := s.shutdown(context.WithoutCancel(ctx), srv)
+	err := s.shutdown(context.WithoutCancel(ctx), srv, endLife)
 	if failed == nil {
 		failed = <-served
 	}
@@ -256,16 +254,20 @@ func (s *Server) httpServer(h http.Handler) *http.Server {
 	}
 }
 
-// shutdown drains the server in stages; see Run.
-func (s *Server) shutdown(ctx context.Context, srv *http.Server) error {
+// shutdown drains the server in stages; see Run. endLife ends what streams still ask
+// the database.
+func (s *Server) shutdown(ctx context.Context, srv *http.Server, endLife func()) error {
 	s.draining.Store(true)
 	unready := time.NewTimer(unreadyFor)
 	defer unready.Stop()
 	<-unready.C
 
-	s.goodbye()
 	ctx, cancel := context.WithTimeout(ctx, s.Drain)
 	defer cancel()
+	var goodbyes sync.WaitGroup
+	defer goodbyes.Wait()
+	close(s.closing)
+	goodbyes.Go(func() { s.sayGoodbye(ctx) })
 	err := srv.Shutdown(ctx) // sees neither hijacked connections nor that streams shall end: hence closing
 	if err == nil {
 		err = s.waitStreams(ctx)
@@ -275,18 +277,14 @@ func (s *Server) shutdown(ctx context.Context, srv *http.Server) error {
 	}
 	// Whoever has not gone by now does not read. That is no failure of ours.
 	s.Logger.WarnContext(ctx, "clients cut at the end of the drain", slog.Any("err", err))
-	s.sockets.cut()
+	endLife()
+	s.open.cut()
 	if err := srv.Close(); err != nil {
 		return fmt.Errorf("close connections: %w", err)
 	}
 	ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), cutAfter)
 	defer cancel()
 	return s.waitStreams(ctx)
-}
-
-func (s *Server) goodbye() {
-	s.draining.Store(true)
-	close(s.closing)
 }
 
 // waitStreams waits for the connections that http.Server does not know.

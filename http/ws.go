@@ -1,14 +1,15 @@
 package http
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
+	"io"
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,8 +28,8 @@ const (
 	maxBadFrames = 20
 	pingEvery    = 25 * time.Second
 	silentFor    = 60 * time.Second
-	// closeTimeout bounds the goodbye: writing it, and waiting for the peer's.
-	closeTimeout = 2 * writeTimeout
+	// readBuffer holds what most clients send at once, in bytes.
+	readBuffer = 128
 )
 
 // closeError ends a WebSocket with a code and a reason.
@@ -39,8 +40,8 @@ type closeError struct {
 
 func (e *closeError) Error() string { return fmt.Sprintf("close %d: %s", e.code, e.reason) }
 
-// handleWebSocket serves GET /ws.
-func (s *Server) handleWebSocket(w http.ResponseWriter, r *http.Request) {
+// handleWebSocket serves GET /ws. The stream lives on in life.
+func (s *Server) handleWebSocket(life context.Context, w http.ResponseWriter, r *http.Request) {
 	req, err := parseStream(r)
 	if err == nil && req.resume != nil && len(req.filters) == 0 {
 		err = invalid("cursor without filter: name the filters that the cursor is for, or send it with the first subscribe")
@@ -54,186 +55,155 @@ func (s *Server) handleWebSocket(w http.ResponseWriter, r *http.Request) {
 		s.problem(w, r, full)
 		return
 	}
-	// Where the server is full, a browser must be able to tell: it sees close codes,
-	// but not the status of a handshake that was refused.
-	if leave != nil {
-		defer leave()
-	}
-
 	// Counted before the hijack, from which on http.Server no longer waits for it.
 	s.streams.Add(1)
 	defer s.streams.Done()
-	c := &wsConn{server: s}
-	c.heard.Store(time.Now().UnixNano())
 	shake := &handshake{ResponseWriter: w}
-	c.conn, err = websocket.Accept(shake, r, &websocket.AcceptOptions{
+	// Accept makes the handshake; the connection it does not get.
+	_, err = websocket.Accept(shake, r, &websocket.AcceptOptions{
 		Subprotocols:       []string{subprotocol},
 		InsecureSkipVerify: true, // sameOrigin has looked at the origin
 		CompressionMode:    websocket.CompressionDisabled,
-		OnPongReceived:     func(context.Context, []byte) { c.heard.Store(time.Now().UnixNano()) },
-		OnPingReceived: func(context.Context, []byte) bool {
-			c.heard.Store(time.Now().UnixNano())
-			return true
-		},
 	})
-	if err != nil {
+	if shake.conn == nil {
+		if leave != nil {
+			leave()
+		}
 		s.refuseHandshake(w, r, shake, err)
 		return
 	}
-	defer c.conn.CloseNow() //nolint:errcheck // closed already in every case but a panic
-	c.raw = shake.conn
-	defer s.sockets.add(c.raw)()
 
-	if full != nil {
-		c.close(&closeError{code: websocket.StatusTryAgainLater, reason: "over capacity: try again later"})
-		return
-	}
-
-	open := s.metrics.connections.WithLabelValues("ws")
-	open.Inc()
-	defer open.Dec()
-
-	var health wire.Mode
-	c.sub, health = s.Hub.Connect(req.options...)
-	defer c.sub.Close()
-	// A hijacked request's context does not end when the client goes: reading tells.
-	err = c.run(context.WithoutCancel(r.Context()), health, req)
-	if errors.Is(err, broadcast.ErrSlowConsumer) || errors.Is(err, errWriteTimeout) {
-		s.metrics.slow.WithLabelValues("ws").Inc()
-	}
-	s.Logger.DebugContext(r.Context(), "websocket ended", slog.Any("err", err))
-}
-
-// wsConn is one WebSocket. run's goroutine is the only writer of frames.
-type wsConn struct {
-	server *Server
-	conn   *websocket.Conn
-	raw    *frameConn // what conn speaks on
-	sub    *broadcast.Subscriber
-	heard  atomic.Int64 // when the peer last sent anything, unix nanoseconds
-}
-
-// run serves the connection until there is a reason to end it, tells the client the
-// reason, and returns it.
-func (c *wsConn) run(ctx context.Context, mode wire.Mode, req streamRequest) error {
-	ctx, cancel := context.WithCancel(ctx)
-	ended := make(chan error, 2) // room for all who send
-	c.conn.SetReadLimit(maxFrame)
-
-	var wg sync.WaitGroup
-	err := c.raw.writeFrames([]*wire.Frame{wire.NewFrame(c.server.welcome(mode))})
-	if err == nil && len(req.filters) > 0 {
-		err = c.subscribe(ctx, req.filters, req.resume) // before anything is read: it is the first
-	}
-	if err == nil {
-		wg.Go(func() { ended <- c.read(ctx) })
-		wg.Go(func() {
-			if err := c.keepAlive(ctx); err != nil {
-				ended <- err
-			}
-		})
-		err = c.deliver(ctx, ended)
-	}
-	c.close(err) // ends read
-	cancel()     // ends keepAlive
-	wg.Wait()
-	return err
-}
-
-// deliver writes what the subscriber gets, until it ends, somebody says why on
-// ended, or the server goes away.
-func (c *wsConn) deliver(ctx context.Context, ended <-chan error) error {
-	delivered := c.server.metrics.deliveries.WithLabelValues("ws")
-	closing, goodbye := c.server.closing, (<-chan time.Time)(nil)
-	var frames []*wire.Frame
-	var end error
-	for {
-		var err error
-		if frames, err = c.sub.Take(ctx, frames[:0]); err != nil {
-			return err
-		}
-		if err := c.raw.writeFrames(frames); err != nil {
-			return err
-		}
-		delivered.Add(float64(notifications(frames)))
-		clear(frames)
-		if end != nil {
-			return end
-		}
-		select {
-		case <-c.sub.Ready():
-		case end = <-ended: // what the client was answered before goes out first
-		case <-closing:
-			closing, goodbye = nil, c.server.goodbyeTurn()
-		case <-goodbye:
-			return errGoodbye
+	c := &webSocket{frames: frameReader{r: shake.reader}}
+	c.conn, c.leave, c.tally, c.first = shake.conn, leave, s.metrics.webSockets, pingEvery
+	c.heard.Store(time.Now().UnixNano())
+	c.pingAt = time.Now().Add(pingEvery)
+	mode := c.follow(s, c, req.options)
+	greeting := wire.NewFrame(s.welcome(mode)).WebSocket()
+	switch {
+	case full != nil:
+		// A browser must be able to tell: it sees close codes, but not the status of a
+		// handshake that was refused.
+		greeting = nil
+		c.end(&closeError{code: websocket.StatusTryAgainLater, reason: "over capacity: try again later"})
+	case len(req.filters) > 0:
+		if err := c.subscribe(r.Context(), req.filters, req.resume); err != nil { // before anything is read: it is the first
+			c.end(err)
 		}
 	}
+	c.start(life, greeting, func() { c.read(life) })
 }
 
-// close tells the peer why, and waits for its answer as long as the drain allows.
-func (c *wsConn) close(err error) {
-	var code websocket.StatusCode
-	var reason string
+// webSocket is a stream over WebSocket.
+type webSocket struct {
+	stream
+
+	frames frameReader
+	heard  atomic.Int64           // when the peer last sent anything, unix nanoseconds
+	pong   atomic.Pointer[[]byte] // the answer to the peer's latest ping, until it is written
+	closed atomic.Bool            // the peer has said goodbye
+	pingAt time.Time              // touched in turns only
+	bad    int                    // frames in a row; touched by the reader only
+}
+
+func (c *webSocket) encode(frame *wire.Frame) []byte { return frame.WebSocket() }
+
+func (c *webSocket) answers() []byte {
+	if c.pong.Load() == nil {
+		return nil
+	}
+	return *c.pong.Swap(nil)
+}
+
+// keepAlive pings the peer, answered or not, and gives it up when nothing has come
+// from it, a pong or anything else, for too long.
+func (c *webSocket) keepAlive(now time.Time) (ping []byte, next time.Duration, err error) {
+	silent := now.Sub(time.Unix(0, c.heard.Load()))
+	if silent >= silentFor {
+		return nil, 0, fmt.Errorf("peer silent for %s", silentFor)
+	}
+	if !now.Before(c.pingAt) {
+		ping = controlFrame(opPing)
+		c.pingAt = c.pingAt.Add(pingEvery)
+	}
+	return ping, min(c.pingAt.Sub(now), silentFor-silent), nil
+}
+
+func (c *webSocket) goodbye(why error) []byte {
 	var e *closeError
 	switch {
-	case errors.As(err, &e):
-		code, reason = e.code, e.reason
-	case errors.Is(err, errGoodbye):
-		code, reason = websocket.StatusGoingAway, errGoodbye.Error()
-	case errors.Is(err, broadcast.ErrSlowConsumer):
-		code, reason = closeSlowConsumer, "slow consumer: reconnect with your cursor"
-	default: // the peer has gone, or does not take what is written
-		_ = c.conn.CloseNow()
-		return
+	case errors.As(why, &e):
+		return e.frame()
+	case errors.Is(why, errGoodbye):
+		return (&closeError{code: websocket.StatusGoingAway, reason: errGoodbye.Error()}).frame()
+	case errors.Is(why, broadcast.ErrSlowConsumer):
+		return (&closeError{code: closeSlowConsumer, reason: "slow consumer: reconnect with your cursor"}).frame()
 	}
-	// Close gives up after 5 s, but for the rest of a frame that the peer has begun it
-	// would wait for ever.
-	cut := time.AfterFunc(closeTimeout, func() { _ = c.raw.Close() })
-	defer cut.Stop()
-	_ = c.conn.Close(code, reason)
+	return nil // the peer has gone, or does not take what is written
 }
 
-// read handles what the client sends until the connection ends, and returns why.
-func (c *wsConn) read(ctx context.Context) error {
-	bad := 0
+func (c *webSocket) lingers() bool { return !c.closed.Load() }
+
+// read handles what the client sends, until the connection ends.
+func (c *webSocket) read(ctx context.Context) {
 	for {
-		kind, b, err := c.conn.Read(ctx)
-		if errors.Is(err, websocket.ErrMessageTooBig) {
-			// The peer has been told. Closing at once, with the rest of the frame unread, would
-			// reset the connection, and what it was told could be lost.
-			return &closeError{code: websocket.StatusMessageTooBig, reason: "frames are at most 64 KiB"}
-		}
+		op, payload, err := c.frames.next()
 		if err != nil {
-			return fmt.Errorf("read: %w", err)
+			c.end(err)
+			break
 		}
 		c.heard.Store(time.Now().UnixNano())
-		if kind != websocket.MessageText {
-			return &closeError{code: websocket.StatusUnsupportedData, reason: "frames are JSON text, not binary"}
-		}
-		m, err := wire.DecodeClientMessage(b)
-		var refused *wire.Error
-		if err == nil {
-			err = c.handle(ctx, m)
-		}
-		switch {
-		case errors.As(err, &refused):
-			c.sub.Send(refused)
-		case err != nil:
-			return err
-		}
-		if refused == nil || (refused.Code != wire.CodeInvalidJSON && refused.Code != wire.CodeUnknownType) {
-			bad = 0
-			continue
-		}
-		if bad++; bad == maxBadFrames {
-			return &closeError{code: websocket.StatusPolicyViolation, reason: fmt.Sprintf("%d bad frames in a row", maxBadFrames)}
-		}
+		c.receive(ctx, op, payload)
+	}
+	// The peer may be told why. Closing at once, with something unread, would reset the
+	// connection, and what it was told could be lost.
+	_, _ = io.Copy(io.Discard, c.frames.r)
+}
+
+// receive handles a message or control frame.
+func (c *webSocket) receive(ctx context.Context, op byte, payload []byte) {
+	if op == opClose {
+		c.closed.Store(true)
+		c.end(closeOf(payload))
+		return
+	}
+	if c.why.Load() != nil { // only the peer's goodbye is still of interest
+		return
+	}
+	switch op {
+	case opPing:
+		pong := controlFrame(opPong, payload...)
+		c.pong.Store(&pong)
+		c.kick()
+	case opBinary:
+		c.end(&closeError{code: websocket.StatusUnsupportedData, reason: "frames are JSON text, not binary"})
+	case opText:
+		c.receiveText(ctx, payload)
+	}
+}
+
+func (c *webSocket) receiveText(ctx context.Context, b []byte) {
+	m, err := wire.DecodeClientMessage(b)
+	var refused *wire.Error
+	if err == nil {
+		err = c.handle(ctx, m)
+	}
+	switch {
+	case errors.As(err, &refused):
+		c.sub.Send(refused)
+	case err != nil:
+		c.end(err)
+	}
+	if refused == nil || (refused.Code != wire.CodeInvalidJSON && refused.Code != wire.CodeUnknownType) {
+		c.bad = 0
+		return
+	}
+	if c.bad++; c.bad == maxBadFrames {
+		c.end(&closeError{code: websocket.StatusPolicyViolation, reason: fmt.Sprintf("%d bad frames in a row", maxBadFrames)})
 	}
 }
 
 // handle does what a client asks for.
-func (c *wsConn) handle(ctx context.Context, m wire.ClientMessage) error {
+func (c *webSocket) handle(ctx context.Context, m wire.ClientMessage) error {
 	switch m := m.(type) {
 	case wire.Ping:
 		c.sub.Send(wire.Pong{})
@@ -253,7 +223,7 @@ func (c *wsConn) handle(ctx context.Context, m wire.ClientMessage) error {
 	return nil
 }
 
-func (c *wsConn) subscribe(ctx context.Context, filters []wire.Filter, resume *string) error {
+func (c *webSocket) subscribe(ctx context.Context, filters []wire.Filter, resume *string) error {
 	err := c.sub.Subscribe(ctx, filters, resume, func(start broadcast.Start) []wire.ServerMessage {
 		acks := make([]wire.ServerMessage, len(filters))
 		for i, f := range filters {
@@ -273,32 +243,6 @@ func (c *wsConn) subscribe(ctx context.Context, filters []wire.Filter, resume *s
 	return err
 }
 
-// keepAlive pings the peer, answered or not, and returns an error when nothing has
-// come from it, a pong or anything else, for too long.
-func (c *wsConn) keepAlive(ctx context.Context) error {
-	ticker := time.NewTicker(pingEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-		waiting, cancel := context.WithTimeout(ctx, min(pingEvery, silentFor-c.silence()))
-		err := c.conn.Ping(waiting)
-		cancel()
-		switch {
-		case c.silence() >= silentFor:
-			return fmt.Errorf("peer silent for %s", silentFor)
-		case err != nil && !errors.Is(err, context.DeadlineExceeded):
-			return fmt.Errorf("ping: %w", err)
-		}
-	}
-}
-
-// silence is how long ago the peer last sent anything.
-func (c *wsConn) silence() time.Duration { return time.Since(time.Unix(0, c.heard.Load())) }
-
 // refuseHandshake answers in Accept's place, whose answer would be plain text.
 func (s *Server) refuseHandshake(w http.ResponseWriter, r *http.Request, shake *handshake, err error) {
 	switch {
@@ -317,8 +261,9 @@ func (s *Server) refuseHandshake(w http.ResponseWriter, r *http.Request, shake *
 // over, and of a refusal.
 type handshake struct {
 	http.ResponseWriter
-	conn   *frameConn
-	status int // of the refusal
+	conn   net.Conn
+	reader *bufio.Reader // of conn
+	status int           // of the refusal
 	reason string
 }
 
@@ -335,33 +280,26 @@ func (h *handshake) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// sockets are the connections of the open WebSockets: net/http has forgotten them,
-// and websocket.Conn cannot be cut while it waits for the peer's goodbye.
-type sockets struct {
-	mu   sync.Mutex
-	open map[net.Conn]struct{}
+// errTaken keeps the websocket package from making a connection of its own.
+var errTaken = errors.New("the connection is taken over")
+
+// Hijack implements http.Hijacker. By now the answer to the handshake is written. What
+// net/http and the websocket package would hold for each connection, buffers of 4 kB
+// each, is left behind.
+func (h *handshake) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	h.conn, h.reader = conn, bufio.NewReaderSize(readAhead(conn, rw.Reader), readBuffer)
+	return nil, nil, errTaken
 }
 
-// add registers a connection and returns what takes it out again.
-func (s *sockets) add(conn net.Conn) (remove func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.open == nil {
-		s.open = make(map[net.Conn]struct{})
+// readAhead returns what reads what buffered has read of conn already, then conn.
+func readAhead(conn net.Conn, buffered *bufio.Reader) io.Reader {
+	if buffered.Buffered() == 0 {
+		return conn
 	}
-	s.open[conn] = struct{}{}
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.open, conn)
-	}
-}
-
-// cut closes all of them without a word.
-func (s *sockets) cut() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for conn := range s.open {
-		_ = conn.Close()
-	}
+	b, _ := buffered.Peek(buffered.Buffered())
+	return io.MultiReader(bytes.NewReader(bytes.Clone(b)), conn)
 }

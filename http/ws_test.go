@@ -409,6 +409,8 @@ func TestWebSocket_Close(t *testing.T) {
 			"TextWithinText":     append(clientFrame(false, opText, 1, []byte(" ")), clientFrame(true, opText, 0, nil)...),
 			"CloseWithOneByte":   clientFrame(true, opClose, 1, []byte{3}),
 			"CloseWithWrongCode": clientFrame(true, opClose, 2, []byte{0, 1}),
+			"NegativeLength":     {0x81, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4},
+			"NotMasked":          {0x81, 0x00},
 		} {
 			t.Run(name, func(t *testing.T) {
 				s := s.in(t)
@@ -417,9 +419,64 @@ func TestWebSocket_Close(t *testing.T) {
 				equal(t, "close code", c.closed(), websocket.StatusProtocolError)
 			})
 		}
-		c := s.rawSocket("/ws")
-		c.write([]byte{0x81, 0x00}) // not masked
+	})
+
+	t.Run("1007NotUTF8", func(t *testing.T) {
+		c := s.in(t).rawSocket("/ws")
+		c.frame(false, opText, "\xc3")
+		c.frame(true, opContinuation, "\x28")
+		equal(t, "close code", c.closed(), websocket.StatusInvalidFramePayloadData)
+		c = s.in(t).rawSocket("/ws")
+		c.frame(true, opClose, "\x03\xe8\xff")
+		equal(t, "close code", c.closed(), websocket.StatusInvalidFramePayloadData)
+	})
+
+	t.Run("CharacterInTwoFragments", func(t *testing.T) {
+		c := s.in(t).rawSocket("/ws")
+		c.text()
+		c.frame(false, opText, `{"type":"ping","x":"`+"\xc3")
+		c.frame(true, opContinuation, "\xa4"+`"}`)
+		equal(t, "pong", c.text(), map[string]any{"type": "pong"})
+	})
+
+	t.Run("EchoesTheCode", func(t *testing.T) {
+		c := s.in(t).rawSocket("/ws")
+		c.text()
+		c.frame(true, opClose, "\x0f\xa0done") // 4000
+		op, payload, err := c.next()
+		equal(t, "close frame", fmt.Sprintf("%d %x %v", op, payload, err), "8 0fa0 <nil>")
 		c.gone()
+		c = s.in(t).rawSocket("/ws")
+		c.text()
+		c.frame(true, opClose, "")
+		op, payload, err = c.next()
+		equal(t, "close frame", fmt.Sprintf("%d %x %v", op, payload, err), "8  <nil>")
+		c.gone()
+	})
+
+	// As many at once as never fit into a buffer, byte by byte, and an answer to the
+	// latest at least.
+	t.Run("ManyPings", func(t *testing.T) {
+		c := s.in(t).rawSocket("/ws")
+		c.text()
+		var pings []byte
+		for i := range 300 {
+			payload := fmt.Appendf(nil, "%0125d", i)
+			pings = append(pings, clientFrame(true, opPing, len(payload), payload)...)
+		}
+		for _, b := range pings[:1000] {
+			c.write([]byte{b})
+		}
+		c.write(pings[1000:])
+		for {
+			op, payload, err := c.next()
+			if err != nil || op != opPong {
+				t.Fatal(op, err)
+			}
+			if string(payload) == fmt.Sprintf("%0125d", 299) {
+				break
+			}
+		}
 	})
 
 	t.Run("ByTheClient", func(t *testing.T) {
