@@ -41,6 +41,13 @@ type Config struct {
 	Drain          time.Duration `env:"ATTUNE_DRAIN" envDefault:"5s" desc:"how long a shutdown waits for goodbyes and running actions; goodbyes are spread, the more streams the longer, over at most four fifths of it"`
 	Runner         runnerMode    `env:"ATTUNE_RUNNER" envDefault:"auto" desc:"run actions here: true, false, or auto (only with our own PostgreSQL); with true, tables that are missing are created"`
 	Workers        int           `env:"ATTUNE_WORKERS" envDefault:"16" desc:"actions that run at once"`
+	JWTSecret      string        `env:"ATTUNE_JWT_SECRET" flag:"-" desc:"the secret of tokens that are signed by HS256, an Attune platform's JWT secret; it is no flag, as everybody can read those"`
+	JWTPublicKey   string        `env:"ATTUNE_JWT_PUBLIC_KEY_FILE" desc:"a PEM file with the public key that tokens are signed with: RSA (RS256), P-256 (ES256) or Ed25519 (EdDSA)"`
+	JWKSURL        string        `env:"ATTUNE_JWKS_URL" desc:"where the issuer publishes its keys; ATTUNE_JWT_ALGORITHM must be set too"`
+	JWTAlgorithm   string        `env:"ATTUNE_JWT_ALGORITHM" desc:"the one algorithm that is accepted: HS256, RS256, ES256 or EdDSA (default: that of the secret or key)"`
+	JWTIssuer      string        `env:"ATTUNE_JWT_ISSUER" desc:"what a token's iss must be (default: anything)"`
+	JWTAudience    string        `env:"ATTUNE_JWT_AUDIENCE" desc:"what a token's aud must name (default: anything)"`
+	JWTLeeway      time.Duration `env:"ATTUNE_JWT_LEEWAY" envDefault:"5s" desc:"how far the issuer's clock may be from ours"`
 	AllowedOrigins []string      `env:"ATTUNE_ALLOWED_ORIGINS" desc:"origins, besides our own, whose pages may call, comma-separated; without authentication their hosts are also the only domains that are answered to"`
 	Insecure       bool          `env:"ATTUNE_INSECURE" envDefault:"false" desc:"serve without authentication on an address that is not loopback"`
 	MetricsAddr    string        `env:"ATTUNE_METRICS_ADDR" desc:"an address of its own for /metrics"`
@@ -69,7 +76,7 @@ func (m runnerMode) on(standalone bool) bool {
 	return err == nil && on
 }
 
-// setting is a field of Config.
+// setting is a field of Config. flag is "" for one that is no flag.
 type setting struct {
 	name, flag, fallback, description string
 	boolean                           bool
@@ -88,6 +95,9 @@ func settings() []setting {
 			fallback:    field.Tag.Get("envDefault"),
 			description: field.Tag.Get("desc"),
 			boolean:     field.Type.Kind() == reflect.Bool,
+		}
+		if field.Tag.Get("flag") == "-" {
+			list[i].flag = ""
 		}
 	}
 	return list
@@ -157,8 +167,8 @@ func (c Config) validate(parsed []error) (mistakes []error) {
 	}
 	host, port, err := net.SplitHostPort(c.ListenAddr)
 	check(err == nil && validPort(port), "ATTUNE_LISTEN_ADDR", "%q: want host:port, such as 127.0.0.1:8081", c.ListenAddr)
-	check(err != nil || c.Insecure || isLoopback(host), "ATTUNE_LISTEN_ADDR",
-		"%q is not a loopback address, and authentication is off: listen on 127.0.0.1 behind a proxy that authenticates, or set ATTUNE_INSECURE=true if everybody who can reach the address may see and start everything", c.ListenAddr)
+	check(err != nil || c.Insecure || c.authenticates() || isLoopback(host), "ATTUNE_LISTEN_ADDR",
+		"%q is not a loopback address, and authentication is off: set ATTUNE_JWT_SECRET, ATTUNE_JWT_PUBLIC_KEY_FILE or ATTUNE_JWKS_URL, or listen on 127.0.0.1 behind a proxy that authenticates, or set ATTUNE_INSECURE=true if everybody who can reach the address may see and start everything", c.ListenAddr)
 	if c.MetricsAddr != "" {
 		_, port, err := net.SplitHostPort(c.MetricsAddr)
 		check(err == nil && validPort(port), "ATTUNE_METRICS_ADDR", "%q: want host:port, such as 127.0.0.1:9090", c.MetricsAddr)
@@ -189,6 +199,7 @@ func (c Config) validate(parsed []error) (mistakes []error) {
 	_, err = strconv.ParseBool(string(c.Runner))
 	check(err == nil || c.Runner == runnerAuto, "ATTUNE_RUNNER", "%q: want true, false or auto", c.Runner)
 	check(c.Workers >= 1 && c.Workers <= 10_000, "ATTUNE_WORKERS", "%d: want 1 to 10000", c.Workers)
+	mistakes = append(mistakes, c.validateAuth()...)
 	for _, origin := range c.AllowedOrigins {
 		u, err := url.Parse(origin)
 		check(err == nil && u.Host != "" && u.Scheme+"://"+u.Host == origin, "ATTUNE_ALLOWED_ORIGINS",

@@ -55,7 +55,7 @@ func serveCommand(environ map[string]string) *cobra.Command {
 func flagged(cmd *cobra.Command, environ map[string]string, known []setting) map[string]string {
 	settled := maps.Clone(environ)
 	for _, s := range known {
-		if f := cmd.Flags().Lookup(s.flag); f.Changed {
+		if f := cmd.Flags().Lookup(s.flag); f != nil && f.Changed {
 			settled[s.name] = f.Value.String()
 		}
 	}
@@ -65,9 +65,11 @@ func flagged(cmd *cobra.Command, environ map[string]string, known []setting) map
 // addFlags adds a flag for each setting.
 func addFlags(cmd *cobra.Command, known []setting) {
 	for _, s := range known {
-		if s.boolean {
+		switch {
+		case s.flag == "":
+		case s.boolean:
 			cmd.Flags().Bool(s.flag, false, s.name)
-		} else {
+		default:
 			cmd.Flags().String(s.flag, "", s.name)
 		}
 	}
@@ -128,11 +130,16 @@ func serveDatabase(ctx context.Context, cfg Config, gone <-chan struct{}, listen
 		return err
 	}
 
+	authority, keepKeys, err := openAuthority(ctx, cfg, logger.With(slog.String("component", "auth")))
+	if err != nil {
+		return err
+	}
 	hub, listener, err := openSource(ctx, cfg, pool, logger)
 	if err != nil {
 		return err
 	}
 	config := serverConfig(cfg, hub, listener, executions, actions, logger)
+	config.Auth = authority
 	if sourceOf(listener) == sourceLog {
 		config.Entities = pg.NewEntities(pool)
 	}
@@ -169,7 +176,10 @@ func serveDatabase(ctx context.Context, cfg Config, gone <-chan struct{}, listen
 		fmt.Fprintf(stdout, "attune listens on http://%s\n", listeners.main.Addr())
 		logger.InfoContext(ctx, "ready", slog.String("addr", listeners.main.Addr().String()),
 			slog.String("source", sourceOf(listener)), slog.Bool("own_database", gone != nil),
-			slog.Bool("executions", executions != nil), slog.Bool("runner", actions != nil))
+			slog.Bool("executions", executions != nil), slog.Bool("runner", actions != nil), slog.Bool("authentication", authority != nil))
+		if authority != nil {
+			fronts.Go(func() { keepKeys(front) })
+		}
 		if actions != nil {
 			fronts.Go(func() { must(actions.Run(front)) })
 		}
@@ -194,7 +204,7 @@ func serveDatabase(ctx context.Context, cfg Config, gone <-chan struct{}, listen
 // behind them.
 func serverConfig(cfg Config, hub *broadcast.Hub, listener *pg.Listener, executions *pg.Executions, actions *runner.Runner, logger *slog.Logger) attunehttp.Config {
 	server := attunehttp.Config{
-		Hub: hub, Page: web.Files(), Drain: cfg.Drain, AllowedOrigins: cfg.AllowedOrigins, LoopbackOnly: !cfg.Insecure,
+		Hub: hub, Page: web.Files(), Drain: cfg.Drain, AllowedOrigins: cfg.AllowedOrigins, LoopbackOnly: !cfg.Insecure && !cfg.authenticates(),
 		MaxConnections: cfg.MaxConnections, MaxPerAddress: cfg.MaxPerAddress,
 		MetricsElsewhere: cfg.MetricsAddr != "", Version: version(),
 		Logger: logger.With(slog.String("component", "http")),

@@ -116,7 +116,7 @@ func (f *follower) run(ctx context.Context, url string, transport client.Transpo
 			f.gaps.Add(1)
 		case wire.Notification:
 			f.notified(m)
-		case wire.SourceStatus, wire.Unsubscribed, wire.Bye, wire.Pong, *wire.Error:
+		case wire.SourceStatus, wire.Unsubscribed, wire.Bye, wire.Pong, wire.Authenticated, *wire.Error:
 		}
 		return nil
 	})

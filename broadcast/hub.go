@@ -244,6 +244,13 @@ func Latest() ConnectOption { return func(s *Subscriber) { s.latest = true } }
 // hub's locks held, so it must be quick and must not call the hub or the subscriber.
 func OnReady(ready func()) ConnectOption { return func(s *Subscriber) { s.ready = ready } }
 
+// Allowed has a subscriber get those notifications only, live or replayed, for which
+// allow returns true. It is called under the hub's lock: it must be quick and must not
+// call the hub. It may answer differently as time goes on.
+func Allowed(allow func(*wire.Notification) bool) ConnectOption {
+	return func(s *Subscriber) { s.allow = allow }
+}
+
 // Stats is a snapshot of a Hub.
 type Stats struct {
 	Mode        wire.Mode                 `json:"mode"`
@@ -298,6 +305,9 @@ func (h *Hub) push(n *wire.Notification, frame *wire.Frame, place uint64) {
 				continue
 			}
 			s.round = h.round
+			if s.allow != nil && !s.allow(n) {
+				continue
+			}
 			if !s.push(frame) {
 				slow = append(slow, s)
 			}

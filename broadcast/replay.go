@@ -98,12 +98,12 @@ func (s *Subscriber) skip(reason wire.GapReason) *wire.Frame {
 	return wire.NewFrame(wire.Gap{Reason: reason, Cursor: h.cursor(h.offset)})
 }
 
-// wants reports whether a filter that was there by then matches n.
+// wants reports whether a filter that was there by then matches n, and n is allowed.
 func (s *Subscriber) wants(n *wire.Notification) bool {
 	var keys [5]wire.Filter
 	for _, key := range n.Filters(keys[:0]) {
 		if p := s.filters[key]; p != nil && n.Cursor.Offset > p.from {
-			return true
+			return s.allow == nil || s.allow(n)
 		}
 	}
 	return false

@@ -35,9 +35,10 @@ const replayChunk = 256
 // queue.
 type Subscriber struct {
 	hub    *Hub
-	ready  func()          // says that there may be something for Take
-	wake   <-chan struct{} // what Ready returns; nil with OnReady
-	latest bool            // see Latest
+	ready  func()                        // says that there may be something for Take
+	wake   <-chan struct{}               // what Ready returns; nil with OnReady
+	latest bool                          // see Latest
+	allow  func(*wire.Notification) bool // see Allowed; nil: all of them
 
 	// Guarded by hub.mu.
 	filters map[wire.Filter]*place
@@ -205,14 +206,19 @@ func (s *Subscriber) Next(ctx context.Context, dst []*wire.Frame) ([]*wire.Frame
 }
 
 // Close takes the subscriber out of the hub; Next returns ErrClosed from then on.
-func (s *Subscriber) Close() {
+func (s *Subscriber) Close() { s.End(ErrClosed) }
+
+// End does as Close, with a reason that Take and Next return from then on. What is still
+// queued is not delivered. It may be called from anywhere, and more than once: the first
+// reason counts.
+func (s *Subscriber) End(reason error) {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
 	s.hub.remove(s)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err == nil {
-		s.end(ErrClosed)
+		s.end(reason)
 	}
 }
 

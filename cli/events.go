@@ -120,7 +120,7 @@ func (a *app) event(p *printer, m wire.ServerMessage) error {
 		p.line("[notifier] the server says goodbye: %s", m.Reason)
 	case *wire.Error:
 		p.line("[notifier] %s", m)
-	case wire.Unsubscribed, wire.Pong:
+	case wire.Unsubscribed, wire.Pong, wire.Authenticated:
 	}
 	return nil
 }
@@ -140,7 +140,7 @@ func after(last string, m wire.ServerMessage) string {
 		if m.Cursor != nil {
 			at = cmp.Or(last, m.Cursor.String())
 		}
-	case wire.Unsubscribed, wire.SourceStatus, wire.Bye, wire.Pong, *wire.Error:
+	case wire.Unsubscribed, wire.SourceStatus, wire.Bye, wire.Pong, wire.Authenticated, *wire.Error:
 	}
 	return cmp.Or(at, last)
 }

@@ -201,7 +201,7 @@ func (s *stream) receive(frame []byte) error {
 			return fmt.Errorf("subscribe: %w", m)
 		}
 		return s.hand(m)
-	case wire.Unsubscribed, wire.SourceStatus, wire.Bye:
+	case wire.Unsubscribed, wire.SourceStatus, wire.Bye, wire.Authenticated:
 		return s.hand(m)
 	}
 	return nil

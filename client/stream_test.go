@@ -39,7 +39,7 @@ func (f *following) add(m wire.ServerMessage) error {
 		f.frames = append(f.frames, "status "+string(m.Mode))
 	case *wire.Error:
 		f.frames = append(f.frames, "error "+string(m.Code))
-	case wire.Welcome, wire.Subscribed, wire.Unsubscribed, wire.Pong:
+	case wire.Welcome, wire.Subscribed, wire.Unsubscribed, wire.Pong, wire.Authenticated:
 	}
 	return nil
 }

@@ -185,7 +185,7 @@ func (w *waiter[T]) message(m wire.ServerMessage) {
 		w.following = m.Mode != wire.ModeDegraded
 		w.polls = 0
 		w.lookNow()
-	case wire.Bye, wire.Unsubscribed, wire.Pong, *wire.Error:
+	case wire.Bye, wire.Unsubscribed, wire.Pong, wire.Authenticated, *wire.Error:
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"attune/auth"
 	"attune/wire"
 )
 
@@ -34,12 +35,19 @@ func (s *Server) getEntity(w http.ResponseWriter, r *http.Request) {
 		})
 		return
 	}
+	about := auth.Subject{Filter: wire.EntityFilter(entityType, id)}
+	if err := may(r, auth.ReadEntity, about); err != nil {
+		s.problem(w, r, err)
+		return
+	}
 	seen, err := s.readEntity(r.Context(), entityType, id, trustOf(r))
 	if err != nil {
 		s.problem(w, r, err)
 		return
 	}
-	if seen.body == nil {
+	// Whose a row is, it alone says: where it is another's, there is none.
+	about.Owner = seen.owner
+	if seen.body == nil || may(r, auth.ReadEntity, about) != nil {
 		w.Header().Set(cursorHeader, seen.cursor.String())
 		s.problem(w, r, &wire.Error{Code: wire.CodeNotFound, Message: fmt.Sprintf("%s %s was not found", entityType, id)})
 		return
@@ -52,6 +60,7 @@ func (s *Server) readEntity(ctx context.Context, entityType, id string, trust tr
 	return s.readings.get(ctx, wire.EntityFilter(entityType, id), trust, func(ctx context.Context, r *reading) error {
 		entity, err := s.Entities.Get(ctx, entityType, id)
 		if err == nil && entity.Payload != nil {
+			r.owner = entity.UserID
 			r.set(entity)
 		}
 		return err

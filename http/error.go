@@ -17,7 +17,9 @@ import (
 
 // Close codes of WebSockets, beyond RFC 6455's own.
 const (
-	closeSlowConsumer websocket.StatusCode = 4408
+	closeTokenExpired    websocket.StatusCode = 4401
+	closeAccessWithdrawn websocket.StatusCode = 4403
+	closeSlowConsumer    websocket.StatusCode = 4408
 )
 
 // statusClientGone is nginx's for requests whose client went away. Nobody but our
@@ -91,6 +93,9 @@ func (s *Server) problemStatus(w http.ResponseWriter, r *http.Request, status in
 	if status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", retryAfter)
 	}
+	if status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", challenge(e.Message))
+	}
 	if status == http.StatusMethodNotAllowed && w.Header().Values("Allow") == nil {
 		w.Header().Set("Allow", "") // what is read-only may have no method at all
 	}
@@ -120,6 +125,9 @@ func (s *Server) methodNotAllowed(routes chi.Routes) http.HandlerFunc {
 		}
 		if routes.Match(chi.NewRouteContext(), http.MethodPost, r.URL.Path) {
 			allowed = append(allowed, http.MethodPost)
+		}
+		if routes.Match(chi.NewRouteContext(), http.MethodDelete, r.URL.Path) {
+			allowed = append(allowed, http.MethodDelete)
 		}
 		if allowed == nil { // chi asks for a method that it does not know before it looks at the path
 			s.notFound(w, r)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"attune/auth"
 	"attune/broadcast"
 	"attune/wire"
 )
@@ -52,6 +53,11 @@ func (s *Server) listExecutions(w http.ResponseWriter, r *http.Request) {
 		s.problem(w, r, err)
 		return
 	}
+	if err := may(r, auth.ListExecutions, onExecutions()); err != nil {
+		s.problem(w, r, err)
+		return
+	}
+	parsed.VisibleTo = identityOf(r).VisibleTo()
 	cursor := s.Hub.Cursor()
 	list, err := s.Executions.List(r.Context(), parsed)
 	if err != nil {
@@ -86,6 +92,12 @@ func (s *Server) getExecution(w http.ResponseWriter, r *http.Request) {
 		s.problem(w, r, invalid("until %.40q: want terminal", until))
 		return
 	}
+	// Before anything is read: who may not read it whoever's it is does not learn that it exists.
+	if err := may(r, auth.ReadExecution, onExecution(id, nil)); err != nil {
+		s.problem(w, r, err)
+		return
+	}
+	readable := func(seen *reading) error { return may(r, auth.ReadExecution, onExecution(id, seen.owner)) }
 	known := knownTags(r)
 
 	var seen *reading
@@ -101,7 +113,9 @@ func (s *Server) getExecution(w http.ResponseWriter, r *http.Request) {
 		open := s.metrics.connections.WithLabelValues("longpoll")
 		open.Inc()
 		defer open.Dec()
-		seen, err = s.awaitExecution(r.Context(), id, wait, func(first, now *reading) bool {
+		ctx, done := s.whileGranted(r)
+		defer done()
+		seen, err = s.awaitExecution(ctx, id, wait, readable, func(first, now *reading) bool {
 			switch {
 			case until == "terminal":
 				return now.execution.Status.Terminal()
@@ -110,6 +124,9 @@ func (s *Server) getExecution(w http.ResponseWriter, r *http.Request) {
 			}
 			return now.etag != first.etag
 		})
+	}
+	if err == nil {
+		err = readable(seen)
 	}
 	if err != nil {
 		s.problem(w, r, err)
@@ -134,8 +151,9 @@ func executionFilter(id int64) wire.Filter {
 }
 
 // awaitExecution reads an execution, and again whenever the hub tells that it may
-// have changed, until enough says so, the wait is over or the server goes away.
-func (s *Server) awaitExecution(ctx context.Context, id int64, wait time.Duration, enough func(first, now *reading) bool) (*reading, error) {
+// have changed, until enough says so, the wait is over or the server goes away. It does
+// not wait for one that is not readable.
+func (s *Server) awaitExecution(ctx context.Context, id int64, wait time.Duration, readable func(*reading) error, enough func(first, now *reading) bool) (*reading, error) {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	// It looks at the row, not at what it is told: the last change is enough.
@@ -149,6 +167,9 @@ func (s *Server) awaitExecution(ctx context.Context, id int64, wait time.Duratio
 	polled, remove := s.polls.add(id)
 	defer remove()
 	first, err := s.readExecution(ctx, id, always)
+	if err == nil {
+		err = readable(first)
+	}
 	if err != nil || enough(first, first) {
 		return first, err
 	}
@@ -189,11 +210,16 @@ func (s *Server) createExecution(w http.ResponseWriter, r *http.Request) {
 	if s.readOnly(w, r) {
 		return
 	}
+	if err := may(r, auth.CreateExecution, onExecutions()); err != nil {
+		s.problem(w, r, err)
+		return
+	}
 	req, err := decodeRequest(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
+	req.Executor = identityOf(r).Creator()
 	cursor := s.Hub.Cursor()
 	x, err := s.Actions.Create(r.Context(), req)
 	if err != nil {
@@ -214,6 +240,10 @@ func (s *Server) cancelExecution(w http.ResponseWriter, r *http.Request) {
 		s.problem(w, r, err)
 		return
 	}
+	if err := s.mayCancel(r, id); err != nil {
+		s.problem(w, r, err)
+		return
+	}
 	cursor := s.Hub.Cursor()
 	x, err := s.Actions.Cancel(r.Context(), id)
 	if err != nil {
@@ -222,6 +252,22 @@ func (s *Server) cancelExecution(w http.ResponseWriter, r *http.Request) {
 	}
 	s.readings.forget(executionFilter(id)) // whoever has cancelled, and asks then, sees it
 	s.answer(w, r, http.StatusAccepted, cursor, encode(x))
+}
+
+// mayCancel reports, as an error, whether the one who makes the request may cancel an
+// execution. Its executor, which decides, does not change.
+func (s *Server) mayCancel(r *http.Request, id int64) error {
+	if s.Auth == nil {
+		return nil
+	}
+	if err := may(r, auth.CancelExecution, onExecution(id, nil)); err != nil {
+		return err
+	}
+	x, err := s.Executions.Get(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	return may(r, auth.CancelExecution, onExecution(id, x.Executor))
 }
 
 func (s *Server) readOnly(w http.ResponseWriter, r *http.Request) bool {

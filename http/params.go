@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"attune/auth"
 	"attune/broadcast"
 	"attune/wire"
 )
@@ -18,10 +19,12 @@ type streamRequest struct {
 	filters []wire.Filter
 	resume  *string // the cursor, as sent
 	options []broadcast.ConnectOption
+	grant   *auth.Grant // what may be seen, and for how long
 }
 
-// parseStream parses the URL of /ws and /events.
-func parseStream(r *http.Request) (req streamRequest, err error) {
+// parseStream parses the URL of /ws and /events, and finds out what may be seen. Where
+// the URL names no filter, it is byDefault.
+func (s *Server) parseStream(r *http.Request, byDefault ...wire.Filter) (req streamRequest, err error) {
 	q, err := query(r)
 	if err != nil {
 		return req, err
@@ -39,6 +42,9 @@ func parseStream(r *http.Request) (req streamRequest, err error) {
 			Message: fmt.Sprintf("%d filters: at most %d are accepted", len(req.filters), broadcast.MaxFilters),
 		}
 	}
+	if len(req.filters) == 0 {
+		req.filters = byDefault
+	}
 	if q.Has("cursor") {
 		cursor := q.Get("cursor")
 		req.resume = &cursor
@@ -49,7 +55,7 @@ func parseStream(r *http.Request) (req streamRequest, err error) {
 	case q.Has("mode"):
 		return req, invalid("mode %.40q: want latest", mode)
 	}
-	return req, nil
+	return req, s.access(r, &req)
 }
 
 // parseWait parses "wait": a duration or whole seconds.

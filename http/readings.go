@@ -51,6 +51,7 @@ var errBrokenOff = errors.New("the read was broken off")
 // reading is a row as it was read.
 type reading struct {
 	execution wire.Execution // of an execution
+	owner     *int64         // whose it is; nil: nobody's
 	body      []byte         // nil where there is no such row
 	etag      string
 	cursor    wire.Cursor // from before the query
@@ -63,7 +64,7 @@ func (r *reading) set(row any) {
 }
 
 func (r *reading) setExecution(x wire.Execution) {
-	r.execution = x
+	r.execution, r.owner = x, x.Executor
 	r.set(x)
 }
 

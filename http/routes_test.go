@@ -99,7 +99,7 @@ func TestOrigin(t *testing.T) {
 		for _, path := range paths {
 			a := s.do(http.MethodOptions, path, "", "Origin", listed, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "content-type")
 			s.allowed(a.want(204).header, listed)
-			equal(t, "methods", a.header.Get("Access-Control-Allow-Methods"), "GET, HEAD, POST")
+			equal(t, "methods", a.header.Get("Access-Control-Allow-Methods"), "GET, HEAD, POST, DELETE")
 			for _, name := range []string{"Authorization", "Content-Type", "If-None-Match", "Last-Event-ID"} {
 				if !strings.Contains(a.header.Get("Access-Control-Allow-Headers"), name) {
 					t.Errorf("%s is not allowed", name)

@@ -21,6 +21,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
 
+	"attune/auth"
 	"attune/broadcast"
 	"attune/wire"
 )
@@ -102,6 +103,8 @@ type Config struct {
 	Entities Entities
 	// Actions is nil where executions are not ours to start.
 	Actions Actions
+	// Auth says who is let in; nil: authentication is off.
+	Auth *auth.Authority
 	// Page is what / serves.
 	Page fs.FS
 	// Drain is how long streams have to say goodbye.
@@ -155,26 +158,35 @@ func (s *Server) Handler(life context.Context) http.Handler {
 	r.NotFound(s.notFound)
 	r.MethodNotAllowed(s.methodNotAllowed(r))
 
-	r.Get("/ws", func(w http.ResponseWriter, r *http.Request) { s.handleWebSocket(life, w, r) })
-	r.Get("/events", func(w http.ResponseWriter, r *http.Request) { s.handleEvents(life, w, r) })
-
 	r.Group(func(r chi.Router) { // mounted, HEAD would not find its way
-		r.Use(s.needExecutions)
-		r.Get("/executions", s.listExecutions)
-		r.Get("/executions/{id}", s.getExecution)
-		r.Post("/executions", s.whileOpen(s.createExecution))
-		r.Post("/executions/{id}/cancel", s.whileOpen(s.cancelExecution))
+		r.Use(s.authenticate)
+		r.Get("/ws", func(w http.ResponseWriter, r *http.Request) { s.handleWebSocket(life, w, r) })
+		r.Get("/events", func(w http.ResponseWriter, r *http.Request) { s.handleEvents(life, w, r) })
+		r.Group(func(r chi.Router) {
+			r.Use(s.needExecutions)
+			r.Get("/executions", s.listExecutions)
+			r.Get("/executions/{id}", s.getExecution)
+			r.Post("/executions", s.whileOpen(s.createExecution))
+			r.Post("/executions/{id}/cancel", s.whileOpen(s.cancelExecution))
+		})
+		r.Get("/entities/{type}/{id}", s.getEntity)
+		r.Post("/tickets", s.issueTicket)
+		r.Get("/session", s.showSession)
+		r.Post("/session", s.openSession)
+	})
+	r.Group(func(r chi.Router) {
+		r.Use(s.observers)
+		r.Get("/stats", s.handleStats)
+		if !s.MetricsElsewhere {
+			r.Method(http.MethodGet, "/metrics", s.metrics.handler())
+		}
 	})
 
-	r.Get("/entities/{type}/{id}", s.getEntity)
-
+	// What everybody may have: whether the server is well, the page, and to go.
+	r.Delete("/session", s.closeSession)
 	r.Get("/livez", s.handleLive)
 	r.Get("/readyz", s.handleReady)
 	r.Get("/health", s.handleReady)
-	r.Get("/stats", s.handleStats)
-	if !s.MetricsElsewhere {
-		r.Method(http.MethodGet, "/metrics", s.metrics.handler())
-	}
 
 	page := pageHandler(s.Page)
 	r.Method(http.MethodGet, "/", page)

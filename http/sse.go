@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"attune/auth"
 	"attune/broadcast"
 	"attune/wire"
 )
@@ -18,14 +19,10 @@ const commentEvery = 15 * time.Second
 // handleEvents serves GET /events. The stream lives on in life where the connection
 // can be taken over, which is HTTP/1.
 func (s *Server) handleEvents(life context.Context, w http.ResponseWriter, r *http.Request) {
-	req, err := parseStream(r)
+	req, err := s.parseStream(r, mustFilter("all"))
 	if err != nil {
 		s.problem(w, r, err)
 		return
-	}
-	if len(req.filters) == 0 {
-		all, _ := wire.ParseFilter("all")
-		req.filters = append(req.filters, all)
 	}
 	if id := r.Header.Get("Last-Event-ID"); id != "" {
 		req.resume = &id
@@ -49,7 +46,7 @@ func (s *Server) handleEvents(life context.Context, w http.ResponseWriter, r *ht
 	defer s.streams.Done()
 	c := &eventStream{}
 	c.leave, c.tally, c.first = leave, s.metrics.eventStreams, commentEvery
-	c.follow(s, c, req.options)
+	c.follow(s, c, req)
 	err = c.sub.Subscribe(r.Context(), req.filters, req.resume, func(start broadcast.Start) []wire.ServerMessage {
 		welcome := s.welcome(start.Mode)
 		welcome.Cursor = &start.Cursor
@@ -124,6 +121,10 @@ func byeReason(err error) (wire.ByeReason, bool) {
 		return wire.ByeServerShutdown, true
 	case errors.Is(err, broadcast.ErrSlowConsumer):
 		return wire.ByeSlowConsumer, true
+	case errors.Is(err, auth.ErrExpired):
+		return wire.ByeTokenExpired, true
+	case errors.Is(err, auth.ErrWithdrawn):
+		return wire.ByeAccessWithdrawn, true
 	}
 	return "", false
 }

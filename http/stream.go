@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"attune/auth"
 	"attune/broadcast"
 	"attune/wire"
 )
@@ -46,6 +47,7 @@ type stream struct {
 	server *Server
 	conn   conn
 	sub    *broadcast.Subscriber
+	grant  *auth.Grant // what may be seen, and for how long
 	tally  *tally
 	leave  func()        // gives back the place that admit gave; nil: it gave none
 	run    func()        // takes turns
@@ -70,10 +72,10 @@ type conn interface {
 }
 
 // follow connects the stream to the hub. Turns are taken from start on.
-func (c *stream) follow(s *Server, t transport, opts []broadcast.ConnectOption) wire.Mode {
-	c.server, c.transport = s, t
+func (c *stream) follow(s *Server, t transport, req streamRequest) wire.Mode {
+	c.server, c.transport, c.grant = s, t, req.grant
 	c.turns.Store(1) // start's
-	sub, mode := s.Hub.Connect(append(opts, broadcast.OnReady(c.kick))...)
+	sub, mode := s.Hub.Connect(append(req.options, broadcast.OnReady(c.kick))...)
 	c.sub = sub
 	return mode
 }
@@ -99,6 +101,7 @@ func (c *stream) start(ctx context.Context, greeting []byte, read func()) {
 		defer c.survive(ctx, c.release)
 		c.takeTurns(ctx)
 	}
+	c.grant.Watch(c.sub.End)
 	go c.run()
 	go func() {
 		defer s.streams.Done()
@@ -239,6 +242,7 @@ func (c *stream) farewell(ctx context.Context, why error) {
 // release gives back all that the stream has.
 func (c *stream) release() {
 	c.timer.Stop()
+	c.grant.Stop()
 	c.sub.Close()
 	_ = c.conn.Close()
 	c.server.open.remove(c)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"attune/auth"
 	"attune/broadcast"
 	"attune/wire"
 )
@@ -42,7 +43,7 @@ func (e *closeError) Error() string { return fmt.Sprintf("close %d: %s", e.code,
 
 // handleWebSocket serves GET /ws. The stream lives on in life.
 func (s *Server) handleWebSocket(life context.Context, w http.ResponseWriter, r *http.Request) {
-	req, err := parseStream(r)
+	req, err := s.parseStream(r)
 	if err == nil && req.resume != nil && len(req.filters) == 0 {
 		err = invalid("cursor without filter: name the filters that the cursor is for, or send it with the first subscribe")
 	}
@@ -77,7 +78,7 @@ func (s *Server) handleWebSocket(life context.Context, w http.ResponseWriter, r 
 	c.conn, c.leave, c.tally, c.first = shake.conn, leave, s.metrics.webSockets, pingEvery
 	c.heard.Store(time.Now().UnixNano())
 	c.pingAt = time.Now().Add(pingEvery)
-	mode := c.follow(s, c, req.options)
+	mode := c.follow(s, c, req)
 	greeting := wire.NewFrame(s.welcome(mode)).WebSocket()
 	switch {
 	case full != nil:
@@ -137,6 +138,10 @@ func (c *webSocket) goodbye(why error) []byte {
 		return (&closeError{code: websocket.StatusGoingAway, reason: errGoodbye.Error()}).frame()
 	case errors.Is(why, broadcast.ErrSlowConsumer):
 		return (&closeError{code: closeSlowConsumer, reason: "slow consumer: reconnect with your cursor"}).frame()
+	case errors.Is(why, auth.ErrExpired):
+		return (&closeError{code: closeTokenExpired, reason: "token expired"}).frame()
+	case errors.Is(why, auth.ErrWithdrawn):
+		return (&closeError{code: closeAccessWithdrawn, reason: "access withdrawn"}).frame()
 	}
 	return nil // the peer has gone, or does not take what is written
 }
@@ -212,7 +217,12 @@ func (c *webSocket) handle(ctx context.Context, m wire.ClientMessage) error {
 		if err != nil {
 			return err
 		}
+		if err := c.grant.Identity().May(auth.Subscribe, auth.Subject{Filter: f}); err != nil {
+			return err
+		}
 		return c.subscribe(ctx, []wire.Filter{f}, m.Cursor)
+	case wire.Auth:
+		return c.refresh(ctx, m.Token)
 	case wire.Unsubscribe:
 		f, err := wire.ParseFilter(m.Filter)
 		if err != nil {

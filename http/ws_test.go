@@ -98,7 +98,7 @@ func TestWebSocket_Frames(t *testing.T) {
 			{`[]`, "invalid_json", "JSON"},
 			{`null`, "invalid_json", "JSON"},
 			{``, "invalid_json", "JSON"},
-			{`{}`, "unknown_type", "subscribe, unsubscribe or ping"},
+			{`{}`, "unknown_type", "subscribe, unsubscribe, ping or auth"},
 			{`{"type":"Subscribe","filter":"all"}`, "unknown_type", "Subscribe"},
 			{`{"type":7}`, "unknown_type", "ping"},
 			{`{"type":"subscribe"}`, "invalid_filter", "entity_type:<type>"},

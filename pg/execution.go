@@ -149,6 +149,9 @@ func (e *Executions) List(ctx context.Context, q wire.ExecutionQuery) (wire.Exec
 	if q.Parent != nil {
 		where("parent = $%d", *q.Parent)
 	}
+	if q.VisibleTo != nil {
+		where("(executor IS NULL OR executor = $%d)", *q.VisibleTo)
+	}
 	if q.Before != nil {
 		where("id < $%d", *q.Before)
 	}
@@ -199,8 +202,8 @@ func (e *Executions) statusEquals(s wire.Status) string {
 // (an escaped NUL, a number out of range) is a *wire.Error with CodeInvalidParameter.
 func (e *Executions) Create(ctx context.Context, tx pgx.Tx, req wire.ExecutionRequest) (wire.Execution, error) {
 	x, err := scanExecution(tx.QueryRow(ctx,
-		"INSERT INTO "+e.table+" (action_ref, config, status) VALUES ($1, $2::jsonb, 'requested') RETURNING "+executionColumns,
-		req.ActionRef, jsonArg(req.Parameters)))
+		"INSERT INTO "+e.table+" (action_ref, config, status, executor) VALUES ($1, $2::jsonb, 'requested', $3) RETURNING "+executionColumns,
+		req.ActionRef, jsonArg(req.Parameters), req.Executor))
 	if isUnstorable(err) {
 		return wire.Execution{}, &wire.Error{
 			Code:    wire.CodeInvalidParameter,

@@ -187,7 +187,7 @@ func TestMigrate_Announces(t *testing.T) {
 	exec(t, pool, `SET TimeZone = 'Asia/Tokyo'; INSERT INTO attune.execution (action_ref, config, env_vars, executor, created, updated)
 		VALUES ('core.echo', '{"message": "Hello!"}', '{"SECRET": 1}', 7, '2026-03-03T19:42:41.123456Z', '2026-03-03T19:42:41Z')`)
 	row := map[string]any{
-		"entity_type": "execution", "entity_id": 1.0, "user_id": nil, "id": 1.0, "action": nil, "action_ref": "core.echo", "parent": nil,
+		"entity_type": "execution", "entity_id": 1.0, "user_id": 7.0, "id": 1.0, "action": nil, "action_ref": "core.echo", "parent": nil,
 		"enforcement": nil, "executor": 7.0, "status": "requested", "started_at": nil,
 		"created": "2026-03-03T19:42:41.123456+00:00", "updated": "2026-03-03T19:42:41+00:00",
 	}

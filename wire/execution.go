@@ -98,10 +98,14 @@ type ExecutionQuery struct {
 	Limit     int
 	Before    *int64
 	Brief     bool
+	// VisibleTo leaves out what belongs to an executor other than this one.
+	VisibleTo *int64
 }
 
 // ExecutionRequest asks for an execution.
 type ExecutionRequest struct {
 	ActionRef  string          `json:"action_ref"`
 	Parameters json.RawMessage `json:"parameters,omitempty"`
+	// Executor is who asks for it; the server says so, not the request.
+	Executor *int64 `json:"-"`
 }

@@ -65,6 +65,7 @@ func serverGoldens(t *testing.T) []golden[wire.ServerMessage] {
 		{"status.live", wire.SourceStatus{Mode: wire.ModeLive}, true},
 		{"status.degraded", wire.SourceStatus{Mode: wire.ModeDegraded}, true},
 		{"pong", wire.Pong{}, false},
+		{"authenticated", wire.Authenticated{UserID: 7, ExpiresAt: time.Date(2026, 3, 3, 19, 42, 41, 0, time.UTC)}, false},
 		{"bye", wire.Bye{Reason: wire.ByeServerShutdown}, true},
 		{"error", &wire.Error{
 			Code: wire.CodeInvalidFilter,
@@ -80,6 +81,7 @@ func clientGoldens() []golden[wire.ClientMessage] {
 		{"subscribe.cursor", wire.Subscribe{Filter: "all", Cursor: new("k3f9.1042")}, false},
 		{"unsubscribe", wire.Unsubscribe{Filter: "entity:execution:42"}, false},
 		{"ping", wire.Ping{}, false},
+		{"auth", wire.Auth{Token: "eyJ.eyJ.c2ln"}, false},
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 	"unicode/utf8"
 )
 
@@ -90,13 +91,21 @@ type Bye struct {
 	Reason ByeReason `json:"reason"`
 }
 
-func (Welcome) serverMessage() string      { return "welcome" }
-func (Subscribed) serverMessage() string   { return "subscribed" }
-func (Unsubscribed) serverMessage() string { return "unsubscribed" }
-func (Gap) serverMessage() string          { return "gap" }
-func (SourceStatus) serverMessage() string { return "status" }
-func (Pong) serverMessage() string         { return "pong" }
-func (Bye) serverMessage() string          { return "bye" }
+// Authenticated acknowledges a token that was sent in an auth frame: the connection
+// lives as long as that token.
+type Authenticated struct {
+	UserID    int64     `json:"user_id"`
+	ExpiresAt time.Time `json:"expires_at"`
+}
+
+func (Welcome) serverMessage() string       { return "welcome" }
+func (Subscribed) serverMessage() string    { return "subscribed" }
+func (Unsubscribed) serverMessage() string  { return "unsubscribed" }
+func (Gap) serverMessage() string           { return "gap" }
+func (SourceStatus) serverMessage() string  { return "status" }
+func (Pong) serverMessage() string          { return "pong" }
+func (Bye) serverMessage() string           { return "bye" }
+func (Authenticated) serverMessage() string { return "authenticated" }
 
 // EncodeServerMessage returns m as one line of JSON, its type first.
 func EncodeServerMessage(m ServerMessage) []byte { return appendServerMessage(nil, m) }
@@ -136,6 +145,8 @@ func DecodeServerMessage(b []byte) (ServerMessage, error) {
 		return Pong{}, nil
 	case "bye":
 		return decodeAs[Bye](b)
+	case "authenticated":
+		return decodeAs[Authenticated](b)
 	case "error":
 		m, err := decodeAs[Error](b)
 		return &m, err
@@ -165,16 +176,23 @@ type Unsubscribe struct {
 // Ping asks for a pong.
 type Ping struct{}
 
+// Auth hands over a new token before the one of the connection expires.
+type Auth struct {
+	Token string `json:"token"`
+}
+
 func (Subscribe) clientMessage() string   { return "subscribe" }
 func (Unsubscribe) clientMessage() string { return "unsubscribe" }
 func (Ping) clientMessage() string        { return "ping" }
+func (Auth) clientMessage() string        { return "auth" }
 
 // EncodeClientMessage returns m as one line of JSON, its type first.
 func EncodeClientMessage(m ClientMessage) []byte { return appendTagged(nil, m.clientMessage(), m) }
 
 // DecodeClientMessage decodes a frame that a client sent. What it refuses is an
 // *Error: CodeInvalidJSON where b is no JSON object, CodeUnknownType where its type
-// is missing or unknown, CodeInvalidFilter where "filter" is no string.
+// is missing or unknown, CodeInvalidFilter where "filter" is no string,
+// CodeUnauthenticated where "token" is none.
 func DecodeClientMessage(b []byte) (ClientMessage, error) {
 	if !utf8.Valid(b) { // encoding/json would replace what is wrong
 		return nil, &Error{Code: CodeInvalidJSON, Message: "the frame is not UTF-8"}
@@ -186,9 +204,15 @@ func DecodeClientMessage(b []byte) (ClientMessage, error) {
 	switch tag {
 	case "ping":
 		return Ping{}, nil
+	case "auth":
+		var m Auth
+		if !decodeString(members["token"], &m.Token) {
+			return nil, &Error{Code: CodeUnauthenticated, Message: `"token" must be a string: the new token`}
+		}
+		return m, nil
 	case "subscribe", "unsubscribe":
 	default:
-		return nil, &Error{Code: CodeUnknownType, Message: fmt.Sprintf("type %.40q: want subscribe, unsubscribe or ping", tag)}
+		return nil, &Error{Code: CodeUnknownType, Message: fmt.Sprintf("type %.40q: want subscribe, unsubscribe, ping or auth", tag)}
 	}
 	var filter string
 	if !decodeString(members["filter"], &filter) {

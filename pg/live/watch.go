@@ -44,6 +44,7 @@ func ExecutionOptions() WatchOptions {
 	return WatchOptions{
 		EntityType: "execution",
 		Key:        "id",
+		UserID:     "executor",
 		Columns: []string{
 			"id", "action", "action_ref", "parent", "enforcement", "executor", "status", "started_at", "created", "updated",
 		},
