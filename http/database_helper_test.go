@@ -28,13 +28,13 @@ type stack struct {
 	reads *readCounter
 }
 
-// readCounter counts how often one execution was read. It traces the pool of the
+// readCounter counts how often executions were read by id. It traces the pool of the
 // server; the tests' own statements do not look like that.
 type readCounter struct{ n atomic.Int64 }
 
 // TraceQueryStart implements pgx.QueryTracer.
 func (r *readCounter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
-	if strings.HasPrefix(data.SQL, "SELECT id, action_ref") && strings.HasSuffix(data.SQL, "WHERE id = $1") {
+	if strings.HasPrefix(data.SQL, "SELECT id, action_ref") && (strings.HasSuffix(data.SQL, "WHERE id = $1") || strings.HasSuffix(data.SQL, "WHERE id = ANY($1)")) {
 		r.n.Add(1)
 	}
 	return ctx

@@ -17,7 +17,6 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"attune/auth"
-	"attune/broadcast"
 	"attune/wire"
 )
 
@@ -124,6 +123,7 @@ func (s *Server) getExecution(w http.ResponseWriter, r *http.Request) {
 			}
 			return now.etag != first.etag
 		})
+		extend(w, 0)
 	}
 	if err == nil {
 		err = readable(seen)
@@ -150,21 +150,17 @@ func executionFilter(id int64) wire.Filter {
 	return wire.EntityFilter("execution", strconv.FormatInt(id, 10))
 }
 
-// awaitExecution reads an execution, and again whenever the hub tells that it may
-// have changed, until enough says so, the wait is over or the server goes away. It does
-// not wait for one that is not readable.
+// awaitExecution reads an execution, and again whenever it may have changed, until
+// enough says so, the wait is over or the server goes away. It does not wait for one
+// that is not readable.
 func (s *Server) awaitExecution(ctx context.Context, id int64, wait time.Duration, readable func(*reading) error, enough func(first, now *reading) bool) (*reading, error) {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
-	// It looks at the row, not at what it is told: the last change is enough.
-	sub, _ := s.Hub.Connect(broadcast.Latest())
-	defer sub.Close()
-	// Subscribed before the first look: a change between the two is seen.
-	nothing := func(broadcast.Start) []wire.ServerMessage { return nil }
-	if err := sub.Subscribe(ctx, []wire.Filter{executionFilter(id)}, nil, nothing); err != nil {
+	// Before the first look: a change between the two is seen.
+	looks, remove, err := s.polls.add(ctx, id)
+	if err != nil {
 		return nil, err
 	}
-	polled, remove := s.polls.add(id)
 	defer remove()
 	first, err := s.readExecution(ctx, id, always)
 	if err == nil {
@@ -173,34 +169,21 @@ func (s *Server) awaitExecution(ctx context.Context, id int64, wait time.Duratio
 	if err != nil || enough(first, first) {
 		return first, err
 	}
-	var frames []*wire.Frame
 	for {
-		seen, last := time.Now(), false
-		frames = frames[:0]
 		select {
-		case now := <-polled:
-			// What was asked for before the latest look may be older than that.
-			if now.begun.After(seen) && enough(first, now) {
-				return now, nil
-			}
-			continue
-		case <-sub.Ready():
-			if frames, err = sub.Take(ctx, frames); err != nil {
-				return nil, err
-			}
-			if len(frames) == 0 {
-				continue
+		case now := <-looks:
+			switch {
+			case now.err != nil:
+				return nil, now.err
+			case now.begun.After(first.begun) && enough(first, now.reading):
+				return now.reading, nil
 			}
 		case <-timer.C:
-			last = true
+			return s.readExecution(ctx, id, always)
 		case <-s.closing:
-			last = true
+			return s.readExecution(ctx, id, always)
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
-		}
-		now, err := s.readExecution(ctx, id, always)
-		if err != nil || last || enough(first, now) {
-			return now, err
 		}
 	}
 }

@@ -29,8 +29,10 @@ func (s *Server) observe(next http.Handler) http.Handler {
 		if route != "/ws" && route != "/events" {
 			s.metrics.requests.WithLabelValues(route, methodLabel(r.Method), statusClass(rec.status)).Observe(took.Seconds())
 		}
-		s.Logger.DebugContext(r.Context(), "request", slog.String("method", r.Method), slog.String("route", route),
-			slog.Int("status", rec.status), slog.Duration("took", took))
+		if s.Logger.Enabled(r.Context(), slog.LevelDebug) {
+			s.Logger.DebugContext(r.Context(), "request", slog.String("method", r.Method), slog.String("route", route),
+				slog.Int("status", rec.status), slog.Duration("took", took))
+		}
 	})
 }
 

@@ -147,6 +147,7 @@ func New(cfg Config) *Server {
 	s := &Server{Config: cfg, started: time.Now(), closing: make(chan struct{})}
 	s.capacity.most, s.capacity.mostOfAddress = cfg.MaxConnections, cfg.MaxPerAddress
 	s.readings = readings{hub: cfg.Hub, rows: make(map[wire.Filter]*row)}
+	s.polls = polls{hub: cfg.Hub, waiting: make(map[int64]map[chan look]struct{}), changed: make(chan struct{}, 1)}
 	s.metrics = newMetrics(s)
 	return s
 }
@@ -219,7 +220,7 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	var polls sync.WaitGroup
 	defer polls.Wait()
 	defer stopPolling()
-	polls.Go(func() { s.pollWhileDegraded(polling) })
+	polls.Go(func() { s.follow(polling) })
 
 	var failed error
 	select {
