@@ -36,8 +36,8 @@ type Config struct {
 	MaxFilters     int           `env:"ATTUNE_MAX_FILTERS" envDefault:"1000000" desc:"filters of all connections together; 0: no limit"`
 	WindowBytes    int           `env:"ATTUNE_WINDOW_BYTES" envDefault:"67108864" desc:"bytes of notifications retained for replay; a process takes up to four times as much for them"`
 	WindowSize     int           `env:"ATTUNE_WINDOW_SIZE" envDefault:"10000" desc:"notifications retained for replay"`
-	LogMaxAge      time.Duration `env:"ATTUNE_LOG_MAX_AGE" envDefault:"168h" desc:"how long the notification log keeps a row; 0: no limit by age"`
-	LogMaxRows     int64         `env:"ATTUNE_LOG_MAX_ROWS" envDefault:"1000000" desc:"rows that the notification log keeps; 0: no limit by number"`
+	LogMaxAge      time.Duration `env:"ATTUNE_LOG_MAX_AGE" envDefault:"168h" desc:"how long the notification log keeps a row; what is older is deleted once a minute; 0: no limit by age"`
+	LogMaxRows     int64         `env:"ATTUNE_LOG_MAX_ROWS" envDefault:"1000000" desc:"rows that the notification log keeps, as counted once a minute; 0: no limit by number"`
 	Drain          time.Duration `env:"ATTUNE_DRAIN" envDefault:"5s" desc:"how long a shutdown waits for goodbyes and running actions; goodbyes are spread, the more streams the longer, over at most four fifths of it"`
 	Runner         runnerMode    `env:"ATTUNE_RUNNER" envDefault:"auto" desc:"run actions here: true, false, or auto (only with our own PostgreSQL); with true, tables that are missing are created"`
 	Workers        int           `env:"ATTUNE_WORKERS" envDefault:"16" desc:"actions that run at once"`

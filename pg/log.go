@@ -32,12 +32,20 @@ type Log struct{ pool *pgxpool.Pool }
 func OpenLog(ctx context.Context, pool *pgxpool.Pool) (*Log, error) {
 	l := &Log{pool: pool}
 	if _, err := l.State(ctx); err != nil {
-		if server, ok := errors.AsType[*pgconn.PgError](err); ok && (server.Code == stateUndefinedTable || server.Code == stateNoSchema) {
+		if errors.Is(err, ErrNoLog) {
 			return nil, ErrNoLog
 		}
 		return nil, err
 	}
 	return l, nil
+}
+
+// orNoLog returns ErrNoLog for what PostgreSQL says where there is none.
+func orNoLog(err error) error {
+	if server, ok := errors.AsType[*pgconn.PgError](err); ok && (server.Code == stateUndefinedTable || server.Code == stateNoSchema) {
+		return ErrNoLog
+	}
+	return err
 }
 
 // LogState is where the log stands.
@@ -68,7 +76,7 @@ func (l *Log) State(ctx context.Context) (LogState, error) {
 		       CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE ltrim(left(pg_walfile_name(pg_current_wal_lsn()), 8), '0') END
 		FROM attune_live.meta m, attune_live.losses x`).Scan(&s.ID, &s.Losses, &s.Pruned, &s.Head, &s.Timeline)
 	if err != nil {
-		return s, fmt.Errorf("read the state of the notification log: %w", err)
+		return s, fmt.Errorf("read the state of the notification log: %w", orNoLog(err))
 	}
 	return s, nil
 }
@@ -86,7 +94,7 @@ func (l *Log) Head(ctx context.Context) (uint64, error) {
 func (l *Log) Read(ctx context.Context, after, upTo uint64) (ns []wire.Notification, through uint64, err error) {
 	ns, through, err = l.read(ctx, after, upTo)
 	if err != nil {
-		return nil, 0, fmt.Errorf("read the notification log: %w", err)
+		return nil, 0, fmt.Errorf("read the notification log: %w", orNoLog(err))
 	}
 	// A mark that is read after the rows and is not beyond their beginning proves that
 	// none was missing.

@@ -3,6 +3,7 @@ package pg
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -120,6 +121,9 @@ func (f *logFeed) receive(ctx context.Context, n *pgconn.Notification, at time.T
 // difference. Where the log is another one, or has lost something, the sink is told.
 func (f *logFeed) follow(ctx context.Context) error {
 	now, err := f.log.State(ctx)
+	if errors.Is(err, ErrNoLog) {
+		return fmt.Errorf("%w any more: `attune db install` makes it, and attune serve goes on by itself; to go on without, restart it", ErrNoLog)
+	}
 	if err != nil {
 		return err
 	}

@@ -19,12 +19,16 @@
 // or, when that is 8000 bytes or more, seq alone: the row is in the log, for whoever
 // receives the announcement. ParseAnnouncement reads both, and a third form: "lost".
 //
-// Nothing here fails a writer's transaction, with one exception: notify() called with
-// arguments that it can not take raises an error, which is for the programmer. What
-// could not be logged is a loss: the writer gets a WARNING, the sequence
-// attune_live.losses counts it at once and for good, and "lost" is announced at its
-// place in the order. Whoever keeps cursors makes the count part of them, so that
-// every cursor from before a loss gets a gap.
+// Nothing here fails a writer's transaction. What could not be logged is a loss: the
+// writer gets a WARNING, the sequence attune_live.losses counts it at once and for good,
+// and "lost" is announced at its place in the order. Whoever keeps cursors makes the
+// count part of them, so that every cursor from before a loss gets a gap.
+//
+// A loss is what the log, its functions or its sequences could not take because they
+// are damaged or full; a row of a watched table whose key is no entity id (1 to 128
+// characters of [A-Za-z0-9_.-]) or whose columns were altered; arguments of notify()
+// that are none; and TRUNCATE of a watched table, which tells of no row. It is counted
+// even where the transaction is rolled back then.
 package live
 
 import (

@@ -65,27 +65,53 @@ func TestNotify_Large(t *testing.T) {
 	}
 }
 
+// TestNotify_Arguments: what is no notification is a loss. The writer is warned, and
+// not failed.
 func TestNotify_Arguments(t *testing.T) {
 	pool := installed(t)
-	for name, args := range map[string]string{
-		"channel":     `'', 't', '1', '{}'`,
-		"entity_type": `'c', 'a b', '1', '{}'`,
-		"entity_id":   `'c', 't', E'1\n', '{}'`,
-		"payload":     `'c', 't', '1', NULL`,
-	} {
-		_, err := pool.Exec(t.Context(), `SELECT attune_live.notify(`+args+`)`)
-		if err == nil || !strings.Contains(err.Error(), name+" must") {
-			t.Errorf("%s: %v", args, err)
+	exec(t, pool, `CREATE TABLE written (args text)`)
+	l := listen(t, pool)
+	wrong := map[string][]string{
+		"channel":     {`'', 't', '1', '{}'`, `NULL, 't', '1', '{}'`, `repeat('é', 32), 't', '1', '{}'`, `E'a\nb', 't', '1', '{}'`},
+		"entity_type": {`'c', 'a b', '1', '{}'`, `'c', NULL, '1', '{}'`, `'c', repeat('t', 64), '1', '{}'`, `'c', 'é', '1', '{}'`},
+		"entity_id":   {`'c', 't', E'1\n', '{}'`, `'c', 't', NULL, '{}'`, `'c', 't', '', '{}'`, `'c', 't', repeat('1', 129), '{}'`},
+		"payload":     {`'c', 't', '1', NULL`},
+	}
+	count := 0
+	for name, all := range wrong {
+		for _, args := range all {
+			count++
+			warnings := warned(t, pool, `INSERT INTO written VALUES ($$`+args+`$$)`, `SELECT attune_live.notify(`+args+`)`)
+			if len(warnings) != 1 || !strings.Contains(warnings[0], ": "+name+" must be ") {
+				t.Errorf("%s: warnings %q", args, warnings)
+			}
+			if a := l.next(); !a.Lost {
+				t.Errorf("%s: announced %+v, want a loss", args, a)
+			}
 		}
 	}
-	for _, args := range []string{
-		`'', 't', '1', '{}'`, `NULL, 't', '1', '{}'`, `repeat('é', 32), 't', '1', '{}'`, `E'a\nb', 't', '1', '{}'`,
-		`'c', NULL, '1', '{}'`, `'c', repeat('t', 64), '1', '{}'`, `'c', 'é', '1', '{}'`,
-		`'c', 't', NULL, '{}'`, `'c', 't', '', '{}'`, `'c', 't', repeat('1', 129), '{}'`,
-	} {
-		if _, err := pool.Exec(t.Context(), `SELECT attune_live.notify(`+args+`)`); err == nil {
-			t.Errorf("%s: accepted", args)
+	if n := queryOne[int](t, pool, `SELECT count(*)::int FROM written`); n != count {
+		t.Errorf("%d transactions went through, want %d", n, count)
+	}
+	if n := losses(t, pool); n != int64(count) {
+		t.Errorf("%d losses are counted, want %d", n, count)
+	}
+	if n := queryOne[int](t, pool, `SELECT count(*)::int FROM attune_live.notification_log`); n != 0 {
+		t.Errorf("%d rows are logged", n)
+	}
+}
+
+// TestNotify_Accepted goes to the limits. The payload may be any JSON.
+func TestNotify_Accepted(t *testing.T) {
+	pool := installed(t)
+	l := listen(t, pool)
+	for _, payload := range []string{`{}`, `[1]`, `"text"`, `1.50`, `null`} {
+		warnings := warned(t, pool, `SELECT attune_live.notify(repeat('é', 31), repeat('t', 63), repeat('1', 128), '`+payload+`', -9223372036854775808)`)
+		if len(warnings) > 0 {
+			t.Errorf("%s: warnings %q", payload, warnings)
+		}
+		if a := l.next(); a.Notification == nil || string(a.Notification.Payload) != payload {
+			t.Errorf("%s: announced %+v", payload, a)
 		}
 	}
-	exec(t, pool, `SELECT attune_live.notify(repeat('é', 31), repeat('t', 63), repeat('1', 128), '[1]', -9223372036854775808)`)
 }

@@ -69,11 +69,14 @@ func TestLoss(t *testing.T) {
 		"SequenceDropped":     {harm: `DROP SEQUENCE attune_live.seq`, write: write},
 		"PublishDropped":      {harm: `DROP FUNCTION attune_live.publish`, notify: true},
 		"LoseDropped":         {harm: `DROP TABLE attune_live.notification_log; DROP FUNCTION attune_live.lose`, write: write, silent: true},
+		"LoseDropped_Notify":  {harm: `DROP TABLE attune_live.notification_log; DROP FUNCTION attune_live.lose`, notify: true, silent: true},
+		"LoseDropped_Rekeyed": {harm: `ALTER TABLE orders DISABLE TRIGGER ALL; INSERT INTO orders VALUES ('1', 1); ALTER TABLE orders ENABLE TRIGGER ALL; DROP TABLE attune_live.notification_log; DROP FUNCTION attune_live.lose`, write: `UPDATE orders SET id = '2'`, silent: true},
 		"LossesDropped":       {harm: `DROP TABLE attune_live.notification_log; DROP SEQUENCE attune_live.losses`, write: write, uncounted: true},
 		"ColumnDropped":       {harm: `ALTER TABLE orders DROP COLUMN n CASCADE`, write: `INSERT INTO orders VALUES ('1')`},
 		"ColumnRenamed":       {harm: `ALTER TABLE orders RENAME COLUMN n TO m`, write: write},
 		"KeyNullable":         {harm: `ALTER TABLE orders DROP CONSTRAINT orders_pkey; ALTER TABLE orders ALTER id DROP NOT NULL`, write: `INSERT INTO orders VALUES (NULL, 1)`},
 		"KeyOutsideOfGrammar": {write: `INSERT INTO orders VALUES ('a b', 1)`},
+		"NewKeyOutside":       {harm: `ALTER TABLE orders DISABLE TRIGGER ALL; INSERT INTO orders VALUES ('1', 1); ALTER TABLE orders ENABLE TRIGGER ALL`, write: `UPDATE orders SET id = 'a b'`},
 		"KeyTooLong":          {write: `INSERT INTO orders VALUES (repeat('x', 129), 1)`},
 		"Truncated":           {write: `TRUNCATE orders`},
 		"ReadOnlyAtLast":      {write: write + `; SET TRANSACTION READ ONLY`, uncounted: true},
@@ -234,11 +237,13 @@ func TestWatch_NoRights(t *testing.T) {
 		`CREATE TYPE evil.text AS (a int)`, `CREATE TYPE evil.json AS (a int)`,
 		`INSERT INTO public.orders VALUES ('1', 2)`,
 		`UPDATE public.orders SET total = 3`,
+		`UPDATE public.orders SET id = '2'`,
 	})...)
 	if len(warnings) > 0 {
 		t.Errorf("warnings: %q", warnings)
 	}
-	l.wantTold(`orders_created orders 1 {"op":"created","id":"1","total":2}`, `orders_changed orders 1 {"op":"changed","id":"1","total":3}`)
+	l.wantTold(`orders_created orders 1 {"op":"created","id":"1","total":2}`, `orders_changed orders 1 {"op":"changed","id":"1","total":3}`,
+		`orders_deleted orders 1 {"op":"deleted","id":"1","total":3}`, `orders_created orders 2 {"op":"created","id":"2","total":3}`)
 
 	for _, sql := range []string{
 		`SELECT attune_live.notify('c', 't', '1', '{}')`, `SELECT attune_live.publish('c', 't', '1', NULL, '{}')`,

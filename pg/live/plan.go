@@ -44,7 +44,20 @@ type plan struct {
 type trigger struct {
 	op string
 
-	Name, Function, Event, Row, When, Channel, User, Body string
+	Name, Function, Event, Row, When, User, Body string
+	Channel                                      string // "" if only Steps are told
+
+	// Rekeyed is the condition under which an update gave the row another key. Steps tell
+	// it, as far as they are told at all: the row of the old key is gone, that of the new
+	// one has come.
+	Rekeyed string
+	Steps   []trigger
+}
+
+// ToldAnew reports whether Steps tell of the new key, so that there is no change to be
+// told besides.
+func (t trigger) ToldAnew() bool {
+	return t.Channel == "" || slices.ContainsFunc(t.Steps, func(s trigger) bool { return s.op == "created" })
 }
 
 // watchScript returns the statements that make a table watched; "" if it is so already.
@@ -80,37 +93,56 @@ func watchScript(ctx context.Context, db DB, table string, o WatchOptions) (stri
 		Function:        literal(r.function),
 		Options:         literal(string(stored)),
 	}
-	for _, t := range []trigger{
-		{op: "created", Event: "INSERT", Row: "NEW", Channel: o.Created},
-		{op: "changed", Event: "UPDATE", Row: "NEW", Channel: o.Changed},
+	if p.Triggers, err = cs.triggers(o, r.function); err != nil {
+		return "", err
+	}
+	return p.script(r)
+}
+
+// triggers returns what tells of changes, nothing for those that are left out.
+func (cs columns) triggers(o WatchOptions, function string) ([]trigger, error) {
+	all := []trigger{
 		{op: "deleted", Event: "DELETE", Row: "OLD", Channel: o.Deleted},
-	} {
+		{op: "created", Event: "INSERT", Row: "NEW", Channel: o.Created},
+		{op: "changed", Event: "UPDATE", Row: "NEW", Channel: o.Changed, Rekeyed: cs.rekeyed()},
+	}
+	var told []trigger
+	for _, t := range all {
+		t.Name = ident(triggerPrefix + t.op)
+		t.Function = ident(Schema, function+"_"+t.op)
+		if t.op == "changed" {
+			t.Steps = slices.Clone(told)
+			t.When = differ(cs.key)
+		}
 		if t.Channel == NoChannel {
+			t.Channel = ""
+			if len(t.Steps) > 0 {
+				told = append(told, t)
+			}
 			continue
 		}
 		if t.Channel == "" {
 			t.Channel = o.EntityType + "_" + t.op
 		}
 		if !isChannel(t.Channel) {
-			return "", fmt.Errorf("channel %q: want 1 to 63 bytes without control characters", t.Channel)
+			return nil, fmt.Errorf("channel %q: want 1 to 63 bytes without control characters", t.Channel)
 		}
 		t.Channel = literal(t.Channel)
-		t.Name = ident(triggerPrefix + t.op)
-		t.Function = ident(Schema, r.function+"_"+t.op)
 		t.User = "NULL"
 		if cs.user != nil {
 			t.User = t.Row + "." + ident(cs.user.name)
 		}
 		if t.op == "changed" {
-			t.When = cs.changed()
+			others := slices.DeleteFunc(slices.Clone(cs.on), func(c column) bool { return c.name == cs.key.name })
+			t.When = differ(append([]column{cs.key}, others...)...)
 		}
 		t.Body = object(cs.members(t, o))
-		p.Triggers = append(p.Triggers, t)
+		told = append(told, t)
 	}
-	if len(p.Triggers) == 0 {
-		return "", errors.New("every kind of change is left out: want created, changed or deleted")
+	if len(told) == 0 {
+		return nil, errors.New("every kind of change is left out: want created, changed or deleted")
 	}
-	return p.script(r)
+	return told, nil
 }
 
 // script executes the template.
@@ -227,15 +259,24 @@ func (r *relation) choose(o WatchOptions) (cs columns, err error) {
 	return cs, err
 }
 
-// changed returns the condition under which an update is told. Where equal values may
-// look different (1.0 and 1.00), or the type has no equality (json), it compares what
-// is stored, byte by byte.
-func (cs columns) changed() string {
+// rekeyed returns the condition in the function of an update: there, unlike in that of
+// a trigger, an operator without a schema could be anybody's.
+func (cs columns) rekeyed() string {
+	name, collation := ident(cs.key.name), ""
+	if cs.key.isText() {
+		collation = ` COLLATE pg_catalog."C"`
+	}
+	return "(OLD." + name + " OPERATOR(pg_catalog.=) NEW." + name + collation + ") IS NOT TRUE"
+}
+
+// differ returns the condition under which an update changed one of the columns. Where
+// equal values may look different (1.0 and 1.00), or the type has no equality (json),
+// it compares what is stored, byte by byte.
+func differ(columns ...column) string {
 	var conditions, stored []string
-	for i, c := range append([]column{cs.key}, cs.on...) {
+	for _, c := range columns {
 		name := ident(c.name)
 		switch {
-		case i > 0 && c.name == cs.key.name:
 		case c.exact():
 			conditions = append(conditions, "OLD."+name+" IS DISTINCT FROM NEW."+name)
 		default:

@@ -135,7 +135,8 @@ func (r *relation) problems(ctx context.Context, db DB, o WatchOptions) ([]strin
 	if _, err := r.choose(o); err != nil {
 		problems = append(problems, err.Error())
 	}
-	channels := map[string]string{"created": o.Created, "changed": o.Changed, "deleted": o.Deleted, "truncated": ""}
+	// An update may change the key, which is told as deleted and created.
+	channels := map[string]string{"created": o.Created, "deleted": o.Deleted}
 	for _, op := range append(operations(), "truncated") {
 		i := slices.IndexFunc(r.triggers, func(t existing) bool { return t.name == triggerPrefix+op })
 		switch {

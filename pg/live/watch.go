@@ -63,7 +63,9 @@ func ExecutionOptions() WatchOptions {
 // wrong and what is accepted.
 //
 // The payload of a notification is a JSON object: op (created, changed or deleted),
-// the key, and the columns, each under its name. Types of PostgreSQL's own become
+// the key, and the columns, each under its name. An update that gives a row another key
+// is told as deleted under the old one, with the row as it was, and created under the
+// new one; where created is left out, as changed. Types of PostgreSQL's own become
 // what to_json makes of them, with times in UTC; any other, enums and those of
 // extensions, is the text that PostgreSQL prints, so that no function of somebody
 // else runs with our rights.

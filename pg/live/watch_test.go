@@ -1,13 +1,14 @@
 package live_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -40,7 +41,7 @@ func (l *listener) wantTold(want ...string) {
 		if a.Notification == nil {
 			l.t.Fatalf("got %+v, want %s", a, w)
 		}
-		if diff := cmp.Diff(w, told(a.Notification)); diff != "" {
+		if diff := gocmp.Diff(w, told(a.Notification)); diff != "" {
 			l.t.Errorf("-want +got:\n%s", diff)
 		}
 	}
@@ -68,10 +69,77 @@ func TestWatch_Changes(t *testing.T) {
 		`orders_created orders 42 user 7 {"op":"created","id":42,"status":"new","total":1.50}`,
 		`orders_changed orders 42 user 7 {"op":"changed","id":42,"status":"shipped","total":1.50}`,
 		`orders_changed orders 42 {"op":"changed","id":42,"status":"shipped","total":1.5}`,
-		`orders_changed orders 43 {"op":"changed","id":43,"status":"shipped","total":1.5}`,
+		`orders_deleted orders 42 {"op":"deleted","id":42,"status":"shipped","total":1.5}`,
+		`orders_created orders 43 {"op":"created","id":43,"status":"shipped","total":1.5}`,
 		`orders_deleted orders 43 {"op":"deleted","id":43,"status":"shipped","total":1.5}`)
 	if n := losses(t, pool); n != 0 {
 		t.Errorf("%d losses", n)
+	}
+}
+
+// TestWatch_Rekeyed gives rows other keys: whoever follows the old one must learn that
+// it is gone, whatever else is told.
+func TestWatch_Rekeyed(t *testing.T) {
+	const rekey, change = `UPDATE orders SET id = 'B', n = 2, customer = 8`, `UPDATE orders SET n = 3`
+	for name, test := range map[string]struct {
+		options live.WatchOptions
+		key     string // instead of text
+		write   []string
+		want    []string
+	}{
+		"All": {write: []string{rekey, change}, want: []string{
+			`orders_deleted orders A user 7 {"op":"deleted","id":"A","n":1,"customer":7}`,
+			`orders_created orders B user 8 {"op":"created","id":"B","n":2,"customer":8}`,
+			`orders_changed orders B user 8 {"op":"changed","id":"B","n":3,"customer":8}`,
+		}},
+		"WithoutCreated": {options: live.WatchOptions{Created: live.NoChannel}, write: []string{rekey}, want: []string{
+			`orders_deleted orders A user 7 {"op":"deleted","id":"A","n":1,"customer":7}`,
+			`orders_changed orders B user 8 {"op":"changed","id":"B","n":2,"customer":8}`,
+		}},
+		"WithoutDeleted": {options: live.WatchOptions{Deleted: live.NoChannel}, write: []string{rekey}, want: []string{
+			`orders_created orders B user 8 {"op":"created","id":"B","n":2,"customer":8}`,
+		}},
+		"WithoutChanged": {options: live.WatchOptions{Changed: live.NoChannel}, write: []string{change, rekey}, want: []string{
+			`orders_deleted orders A user 7 {"op":"deleted","id":"A","n":3,"customer":7}`,
+			`orders_created orders B user 8 {"op":"created","id":"B","n":2,"customer":8}`,
+		}},
+		"ChangedOnly": {options: live.WatchOptions{Created: live.NoChannel, Deleted: live.NoChannel}, write: []string{rekey}, want: []string{
+			`orders_changed orders B user 8 {"op":"changed","id":"B","n":2,"customer":8}`,
+		}},
+		"EqualButNotTheSame": {key: `text COLLATE blind`, write: []string{`UPDATE orders SET id = 'a'`}, want: []string{
+			`orders_deleted orders A user 7 {"op":"deleted","id":"A","n":1,"customer":7}`,
+			`orders_created orders a user 7 {"op":"created","id":"a","n":1,"customer":7}`,
+		}},
+		"ByATrigger": {
+			write: []string{
+				`CREATE FUNCTION other() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.id := 'C'; RETURN NEW; END $$`,
+				`CREATE TRIGGER other BEFORE UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION other()`, `UPDATE orders SET n = 2`,
+			},
+			want: []string{
+				`orders_deleted orders A user 7 {"op":"deleted","id":"A","n":1,"customer":7}`,
+				`orders_created orders C user 7 {"op":"created","id":"C","n":2,"customer":7}`,
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pool := installed(t)
+			exec(t, pool,
+				`CREATE COLLATION blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false)`,
+				`CREATE TABLE orders (id `+cmp.Or(test.key, "text")+` PRIMARY KEY, n int, customer bigint)`,
+				`INSERT INTO orders VALUES ('A', 1, 7)`)
+			test.options.UserID = "customer"
+			watch(t, pool, "orders", test.options)
+			if s, err := live.ReadStatus(t.Context(), pool); err != nil || len(s.Watches[0].Problems) > 0 {
+				t.Errorf("status %+v, %v", s.Watches, err)
+			}
+			l := listen(t, pool)
+			exec(t, pool, test.write...)
+			l.wantTold(test.want...)
+			exec(t, pool, `NOTIFY attune_live, 'the end'`)
+			if got := l.raw(); got != "the end" {
+				t.Errorf("told besides: %s", got)
+			}
+		})
 	}
 }
 

@@ -133,7 +133,8 @@ END
 $fn$;
 
 -- notify() is for writers: call it anywhere in a transaction. What it is given is logged and announced when the
--- transaction commits; until then nobody waits for it.
+-- transaction commits; until then nobody waits for it. It fails no transaction: what it can not take is a loss. The
+-- payload may be any JSON and travels as it is; an object is what readers can look into.
 CREATE OR REPLACE FUNCTION attune_live.notify(
     channel text, entity_type text, entity_id text, payload jsonb, user_id bigint DEFAULT NULL) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -143,32 +144,33 @@ DECLARE
     bad  text;
     good text;
 BEGIN
-    IF octet_length(channel) BETWEEN 1 AND 63 AND channel !~ '[\x01-\x1f\x7f]' THEN
-        NULL;
-    ELSE
+    IF (octet_length(channel) BETWEEN 1 AND 63 AND channel !~ '[\x01-\x1f\x7f]') IS NOT TRUE THEN
         bad := 'channel'; good := '1 to 63 bytes without control characters';
-    END IF;
-    IF (entity_type COLLATE "C" ~ '^[A-Za-z0-9_.-]{1,63}$') IS NOT TRUE THEN
+    ELSIF (entity_type COLLATE "C" ~ '^[A-Za-z0-9_.-]{1,63}$') IS NOT TRUE THEN
         bad := 'entity_type'; good := '1 to 63 characters of [A-Za-z0-9_.-]';
     ELSIF (entity_id COLLATE "C" ~ '^[A-Za-z0-9_.-]{1,128}$') IS NOT TRUE THEN
         bad := 'entity_id'; good := '1 to 128 characters of [A-Za-z0-9_.-]';
     ELSIF payload IS NULL THEN
         bad := 'payload'; good := 'JSON, {} when there is nothing to tell, and not null';
-    END IF;
-    IF bad IS NOT NULL THEN
-        RAISE EXCEPTION 'attune_live.notify: % must be %', bad, good USING ERRCODE = 'invalid_parameter_value';
-    END IF;
-    IF current_setting('attune_live.staged', true) = 'yes' THEN
+    ELSIF current_setting('attune_live.staged', true) = 'yes' THEN
         INSERT INTO attune_live.outbox (channel, entity_type, entity_id, user_id, payload)
         VALUES ($1, $2, $3, $5, $4::text::json);
         RETURN;
     END IF;
+    -- What is wrong with a notification is no reason to undo a write.
     BEGIN
+        IF bad IS NOT NULL THEN
+            RAISE EXCEPTION '% must be %', bad, good;
+        END IF;
         INSERT INTO attune_live.outbox (channel, entity_type, entity_id, user_id, payload)
         VALUES ($1, $2, $3, $5, $4::text::json);
         IF set_config('attune_live.staged', 'yes', true) IS NULL THEN END IF;
     EXCEPTION WHEN OTHERS THEN
-        PERFORM attune_live.lose(concat(entity_type, ' ', entity_id), SQLERRM);
+        BEGIN
+            PERFORM attune_live.lose(concat('notify(): ', left(entity_type, 63), ' ', left(entity_id, 128)), SQLERRM);
+        EXCEPTION WHEN OTHERS THEN
+            RAISE WARNING 'attune_live: notify(): %', SQLERRM;
+        END;
     END;
 END
 $fn$;
@@ -191,7 +193,11 @@ BEGIN
         IF attune_live.publish(NEW.channel, NEW.entity_type, NEW.entity_id, NEW.user_id, NEW.payload) IS NULL THEN END IF;
         IF set_config('attune_live.proven', 'yes', true) IS NULL THEN END IF;
     EXCEPTION WHEN OTHERS THEN
-        PERFORM attune_live.lose(concat(NEW.entity_type, ' ', NEW.entity_id), SQLERRM);
+        BEGIN
+            PERFORM attune_live.lose(concat(NEW.entity_type, ' ', NEW.entity_id), SQLERRM);
+        EXCEPTION WHEN OTHERS THEN
+            RAISE WARNING 'attune_live: % %: %', NEW.entity_type, NEW.entity_id, SQLERRM;
+        END;
     END;
     RETURN NULL;
 END
