@@ -8,7 +8,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"attune/auth"
+	"attune/pg"
 )
 
 // authenticates reports whether there is a key to check tokens with.
@@ -73,6 +76,53 @@ func openAuthority(ctx context.Context, cfg Config, logger *slog.Logger) (author
 	}
 	rules := auth.Rules{Issuer: cfg.JWTIssuer, Audience: cfg.JWTAudience, Leeway: cfg.JWTLeeway}
 	return auth.NewAuthority(auth.NewVerifier(keys, rules)), run, nil
+}
+
+// control passes on to the authority what is said to servers: revocations.
+type control struct {
+	authority *auth.Authority
+	pool      *pgxpool.Pool
+	logger    *slog.Logger
+}
+
+// controlOf returns nil without an authority: nobody has anything to tell then.
+func controlOf(authority *auth.Authority, pool *pgxpool.Pool, logger *slog.Logger) pg.Control {
+	if authority == nil {
+		return nil
+	}
+	return &control{authority: authority, pool: pool, logger: logger.With(slog.String("component", "auth"))}
+}
+
+// Opened implements pg.Control: what was revoked while nobody listened is read.
+func (c *control) Opened(ctx context.Context) error {
+	revoked, err := pg.Revocations(ctx, c.pool)
+	if err != nil {
+		return err
+	}
+	for _, r := range revoked {
+		switch {
+		case r.TokenID != nil:
+			c.authority.Revoke(auth.Revocation{TokenID: *r.TokenID, At: r.Revoked})
+		case r.UserID != nil:
+			c.authority.Revoke(auth.Revocation{User: *r.UserID, At: r.Revoked})
+		}
+	}
+	return nil
+}
+
+// Receive implements pg.Control.
+func (c *control) Receive(ctx context.Context, payload string, at time.Time) {
+	r, err := auth.ParseRevocation(payload, at)
+	if err != nil {
+		c.logger.WarnContext(ctx, "not understood on the control channel", slog.String("channel", pg.ControlChannel), slog.Any("err", err))
+		return
+	}
+	c.authority.Revoke(r)
+	if r.TokenID != "" {
+		c.logger.InfoContext(ctx, "token revoked", slog.String("jti", r.TokenID))
+	} else {
+		c.logger.InfoContext(ctx, "tokens of a user revoked", slog.Int64("user_id", r.User))
+	}
 }
 
 // named tells the setting that an error is about.

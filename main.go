@@ -45,7 +45,7 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 		Stdout:   stdout,
 		Stderr:   stderr,
 		Version:  version(),
-		Commands: []*cobra.Command{serveCommand(variables), doctorCommand(variables), dbCommand(variables)},
+		Commands: []*cobra.Command{serveCommand(variables), doctorCommand(variables), dbCommand(variables), tokenCommand(variables)},
 	})
 }
 

@@ -134,7 +134,7 @@ func serveDatabase(ctx context.Context, cfg Config, gone <-chan struct{}, listen
 	if err != nil {
 		return err
 	}
-	hub, listener, err := openSource(ctx, cfg, pool, logger)
+	hub, listener, err := openSource(ctx, cfg, pool, controlOf(authority, pool, logger), logger)
 	if err != nil {
 		return err
 	}

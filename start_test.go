@@ -98,7 +98,35 @@ func TestServe_CannotStart(t *testing.T) {
 		},
 		"OpenToAll": {
 			[]string{"DATABASE_URL=" + good.String(), "ATTUNE_LISTEN_ADDR=0.0.0.0:0"},
-			[]string{"ATTUNE_LISTEN_ADDR: ", "authentication is off", "ATTUNE_INSECURE=true"},
+			[]string{"ATTUNE_LISTEN_ADDR: ", "authentication is off", "ATTUNE_JWT_SECRET", "ATTUNE_INSECURE=true"},
+		},
+		"WeakSecret": {
+			[]string{"DATABASE_URL=" + good.String(), "ATTUNE_JWT_SECRET=secret"},
+			[]string{"ATTUNE_JWT_SECRET: ", "has 6 bytes, want 32 or more", "openssl rand"},
+		},
+		"DefaultSecret": {
+			[]string{"DATABASE_URL=" + good.String(), "ATTUNE_JWT_SECRET=insecure_default_secret_change_in_production"},
+			[]string{"ATTUNE_JWT_SECRET: ", "as defaults do that everybody can read"},
+		},
+		"TwoKeys": {
+			[]string{"DATABASE_URL=" + good.String(), "ATTUNE_JWT_SECRET=" + jwtSecret, "ATTUNE_JWKS_URL=https://issuer.example/keys"},
+			[]string{"ATTUNE_JWT_SECRET: ", "set one of", "ATTUNE_JWT_ALGORITHM: want the one that the issuer signs with"},
+		},
+		"OtherAlgorithm": {
+			[]string{"DATABASE_URL=" + good.String(), "ATTUNE_JWT_SECRET=" + jwtSecret, "ATTUNE_JWT_ALGORITHM=none", "ATTUNE_JWT_LEEWAY=1h"},
+			[]string{`ATTUNE_JWT_ALGORITHM: "none": want one of [HS256 RS256 ES256 EdDSA]`, "ATTUNE_JWT_LEEWAY: 1h0m0s: want 0s to 5m"},
+		},
+		"NoKeyFile": {
+			[]string{"DATABASE_URL=" + good.String(), "ATTUNE_JWT_PUBLIC_KEY_FILE=/nowhere/key.pem"},
+			[]string{"ATTUNE_JWT_PUBLIC_KEY_FILE: ", "/nowhere/key.pem"},
+		},
+		"KeysOverHTTP": {
+			[]string{"DATABASE_URL=" + good.String(), "ATTUNE_JWKS_URL=http://issuer.example/keys", "ATTUNE_JWT_ALGORITHM=RS256"},
+			[]string{"ATTUNE_JWKS_URL: ", "want an https URL"},
+		},
+		"KeysAway": {
+			[]string{"DATABASE_URL=" + good.String(), "ATTUNE_JWKS_URL=http://127.0.0.1:1/keys", "ATTUNE_JWT_ALGORITHM=RS256"},
+			[]string{"ATTUNE_JWKS_URL: ", "http://127.0.0.1:1/keys", "connection refused"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -11,6 +11,9 @@ import (
 // maxRevocations bounds how many are remembered. One more, and the oldest is forgotten.
 const maxRevocations = 100_000
 
+// maxTokenID is the longest jti that can be revoked, in bytes.
+const maxTokenID = 512
+
 // Revocation withdraws one token, or all that a user was given up to a time.
 type Revocation struct {
 	// TokenID is the jti of the token; "" for a user's.
@@ -41,7 +44,7 @@ func ParseRevocation(payload string, now time.Time) (Revocation, error) {
 		}
 		return r, nil
 	}
-	if err := json.Unmarshal(inner["jti"], &r.TokenID); err != nil || r.TokenID == "" {
+	if err := json.Unmarshal(inner["jti"], &r.TokenID); err != nil || r.TokenID == "" || len(r.TokenID) > maxTokenID {
 		return Revocation{}, errRevocation
 	}
 	return r, nil

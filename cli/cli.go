@@ -84,7 +84,7 @@ Profiles are kept in $XDG_CONFIG_HOME/attune/config.yaml (~/.config/attune/confi
 	flags.StringVar(&a.profile, "profile", "", "profile that names the server (ATTUNE_PROFILE)")
 	flags.StringVar(&a.url, "url", "", "URL of the server (ATTUNE_URL)")
 	root.AddCommand(a.Commands...)
-	root.AddCommand(a.action(), a.execution(), a.wait(), a.events(), a.health(), a.version())
+	root.AddCommand(a.action(), a.execution(), a.wait(), a.events(), a.login(), a.health(), a.version())
 	return root
 }
 

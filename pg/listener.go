@@ -50,8 +50,24 @@ type ListenerConfig struct {
 	// HeartbeatInterval is how long there may be no notification before a log line
 	// says that there was none; 0: DefaultHeartbeatInterval.
 	HeartbeatInterval time.Duration
+	// Control is told what is said on ControlChannel; nil: nobody listens to it.
+	Control Control
 	// Logger may be nil.
 	Logger *slog.Logger
+}
+
+// ControlChannel is the PostgreSQL channel on which servers are told what is for them
+// and not for clients.
+const ControlChannel = "attune_control"
+
+// Control hears what is said on ControlChannel. Its methods are called from one
+// goroutine.
+type Control interface {
+	// Opened is called when LISTEN is active on a new connection: what was said before
+	// was not heard. The error has the connection made anew.
+	Opened(ctx context.Context) error
+	// Receive takes a payload, received at the time at.
+	Receive(ctx context.Context, payload string, at time.Time)
 }
 
 // Listener keeps one connection that LISTENs on all channels and hands what arrives
@@ -207,7 +223,11 @@ func (l *Listener) validate() (*pgx.ConnConfig, error) {
 // session connects, listens and delivers until ctx is done or the connection is lost
 // or found deaf; the error says why.
 func (l *Listener) session(ctx context.Context, config *pgx.ConnConfig) error {
-	s, err := listen(ctx, config, unique(slices.Concat(l.channels, l.feed.channels(), []string{l.canaries.channel})))
+	own := []string{l.canaries.channel}
+	if l.cfg.Control != nil {
+		own = append(own, ControlChannel)
+	}
+	s, err := listen(ctx, config, unique(slices.Concat(l.channels, l.feed.channels(), own)))
 	if err != nil {
 		return err
 	}
@@ -218,6 +238,11 @@ func (l *Listener) session(ctx context.Context, config *pgx.ConnConfig) error {
 
 	// LISTEN is active: what was committed before is in the log, what comes after is
 	// announced here.
+	if l.cfg.Control != nil {
+		if err := l.cfg.Control.Opened(ctx); err != nil {
+			return err
+		}
+	}
 	if err := l.feed.opened(ctx); err != nil {
 		return err
 	}
@@ -243,6 +268,10 @@ func (l *Listener) session(ctx context.Context, config *pgx.ConnConfig) error {
 
 // deliver takes what the connection brought; counts is false for a canary.
 func (l *Listener) deliver(ctx context.Context, s *session, n *pgconn.Notification, at time.Time) (counts bool, err error) {
+	if n.Channel == ControlChannel && l.cfg.Control != nil {
+		l.cfg.Control.Receive(ctx, n.Payload, at)
+		return true, nil
+	}
 	if n.Channel != l.canaries.channel {
 		return true, l.feed.receive(ctx, n, at)
 	}

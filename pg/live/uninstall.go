@@ -97,11 +97,11 @@ const contentsSQL = `
 			SELECT p.oid FROM pg_proc p
 			WHERE p.prorettype = 'trigger'::regtype AND p.proname ~ '^watch_[0-9]+(_[0-9]+)?_(created|changed|deleted)$'
 		), ours AS (
-			SELECT unnest(array['publish_outbox', 'truncated', 'notify', 'publish', 'lose']) AS name
+			SELECT unnest(array['publish_outbox', 'revoked', 'truncated', 'notify', 'publish', 'lose']) AS name
 		)
 		SELECT kind, name, ours FROM (
 			SELECT 1 AS place, 'table' AS kind, quote_ident(relname) AS name,
-				relname IN ('outbox', 'notification_log', 'meta', 'watch') AS ours
+				relname IN ('outbox', 'notification_log', 'meta', 'revocation', 'watch') AS ours
 			FROM pg_class WHERE relnamespace = to_regnamespace('attune_live') AND relkind IN ('r', 'p')
 			UNION ALL
 			SELECT 3, CASE relkind WHEN 'S' THEN 'sequence' WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view'

@@ -77,6 +77,15 @@ CREATE TABLE IF NOT EXISTS attune_live.watch (
     watched  timestamptz NOT NULL DEFAULT now()
 );
 
+-- Tokens that count no more, for servers that authenticate: one token (its jti), or all that a user was given up to then.
+CREATE TABLE IF NOT EXISTS attune_live.revocation (
+    id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    token_id text CHECK (octet_length(token_id) BETWEEN 1 AND 512),
+    user_id  bigint,
+    revoked  timestamptz NOT NULL DEFAULT now(),
+    CHECK ((token_id IS NULL) <> (user_id IS NULL))
+);
+
 -- The functions that triggers and writers call run as their owner, so that a writer needs no right on what is here, and
 -- with a search_path of their own, so that the writer's can not lend them other functions. The lock that is taken below,
 -- the commit lock, is the same everywhere; its number stands for nothing.
@@ -217,8 +226,26 @@ EXCEPTION WHEN OTHERS THEN
 END
 $fn$;
 
+-- revoked() tells the servers that are there; the others read the table when they start.
+CREATE OR REPLACE FUNCTION attune_live.revoked() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $fn$
+BEGIN
+    PERFORM pg_notify('attune_control', json_build_object('revoke',
+        CASE WHEN NEW.token_id IS NULL THEN json_build_object('user', NEW.user_id)
+             ELSE json_build_object('jti', NEW.token_id) END)::text);
+    RETURN NULL;
+END
+$fn$;
+
 DO $do$
 BEGIN
+    IF NOT EXISTS (SELECT FROM pg_trigger
+        WHERE tgrelid = 'attune_live.revocation'::regclass AND tgname = 'announce') THEN
+        CREATE TRIGGER announce AFTER INSERT ON attune_live.revocation
+            FOR EACH ROW EXECUTE FUNCTION attune_live.revoked();
+    END IF;
     IF NOT EXISTS (SELECT FROM pg_trigger
         WHERE tgrelid = 'attune_live.outbox'::regclass AND tgname = 'publish') THEN
         CREATE CONSTRAINT TRIGGER publish AFTER INSERT ON attune_live.outbox
@@ -229,4 +256,4 @@ $do$;
 
 -- Only notify() is for everybody who may use the schema.
 REVOKE ALL ON FUNCTION attune_live.lose(text, text), attune_live.publish(text, text, text, bigint, json),
-    attune_live.publish_outbox(), attune_live.truncated() FROM PUBLIC;
+    attune_live.publish_outbox(), attune_live.truncated(), attune_live.revoked() FROM PUBLIC;
