@@ -54,6 +54,10 @@ fmt: $(GOLANGCI_LINT) ## Format the code
 web-check: $(TSC) ## Check the types of the dashboard's scripts
 	$(TSC) --project web/jsconfig.json
 
+.PHONY: web-vendor
+web-vendor: ## Fetch the dashboard's libraries anew, as web/vendor.sh pins them
+	web/vendor.sh
+
 .PHONY: tidy-check
 tidy-check: ## Check that go.mod and go.sum are tidy
 	go mod tidy -diff

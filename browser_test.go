@@ -48,6 +48,7 @@ func startBrowser(t *testing.T) *browser {
 type tab struct {
 	t   *testing.T
 	ctx context.Context //nolint:containedctx // what chromedp keeps a tab in
+	url string          // of the server
 }
 
 // open opens the page in a tab that ends with t. Whatever the browser then says in
@@ -56,7 +57,7 @@ type tab struct {
 func (b *browser) open(t *testing.T, s *server, expected *regexp.Regexp) *tab {
 	t.Helper()
 	ctx, closeTab := chromedp.NewContext(b.ctx, chromedp.WithNewBrowserContext())
-	p := &tab{t, ctx}
+	p := &tab{t, ctx, s.url}
 	const last = "the test has ended"
 	messages := chromedp.Console(ctx)
 	var console sync.WaitGroup
@@ -79,8 +80,7 @@ func (b *browser) open(t *testing.T, s *server, expected *regexp.Regexp) *tab {
 		eval[bool](p, `console.info('`+last+`'), true`)
 		console.Wait() // for what was said before
 	})
-	p.do(chromedp.Navigate(s.url + "/"))
-	eval[bool](p, helpers)
+	p.goTo("/")
 	return p
 }
 
@@ -115,6 +115,26 @@ func (p *tab) waits(what, condition string, meanwhile ...func()) {
 		}
 		return eval[bool](p, condition)
 	})
+}
+
+// click clicks the first element that a selector finds, as soon as it is there.
+func (p *tab) click(selector string) {
+	p.t.Helper()
+	p.waits("there is "+selector, `shown('`+selector+`')`)
+	eval[bool](p, `document.querySelector('`+selector+`').click(), true`)
+}
+
+// press presses keys, one after the other.
+func (p *tab) press(keys string) {
+	p.t.Helper()
+	p.do(chromedp.KeyEvent(keys))
+}
+
+// goTo opens another address, by loading it.
+func (p *tab) goTo(path string) {
+	p.t.Helper()
+	p.do(chromedp.Navigate(p.url + path))
+	eval[bool](p, helpers)
 }
 
 // fits checks that nothing is wider than a small phone.

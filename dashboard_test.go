@@ -184,6 +184,7 @@ const helpers = `
 		.sort((a, b) => a.ariaRowIndex - b.ariaRowIndex);
 	window.rowOf = (row) => ({ id: row.querySelector('.id').textContent, action: row.querySelector('.name').textContent, status: row.querySelector('.word').textContent });
 	window.rows = () => drawn().map(rowOf);
+	window.cells = (at) => [...[...document.querySelectorAll('.tables .rows .row')].sort((a, b) => a.ariaRowIndex - b.ariaRowIndex)[at]?.children ?? []].map((cell) => cell.textContent);
 	window.scrolled = async (n) => {
 		const scroller = document.querySelector('.executions .scroller');
 		const all = [];

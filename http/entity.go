@@ -17,6 +17,7 @@ type Entities interface {
 	// Get returns a row, with a nil Payload where there is none. Where no row can be
 	// looked for the error is a *wire.Error that says why.
 	Get(ctx context.Context, entityType, id string) (wire.Entity, error)
+	EntityLister
 }
 
 // getEntity serves GET /entities/{type}/{id}. A cursor comes with every answer for
@@ -29,10 +30,7 @@ func (s *Server) getEntity(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if s.Entities == nil {
-		s.problem(w, r, &wire.Error{
-			Code:    wire.CodeNotFound,
-			Message: "this server follows no notification log, so it knows no watched tables: attune db install, attune db watch, and start it again",
-		})
+		s.problem(w, r, errNoLog())
 		return
 	}
 	about := auth.Subject{Filter: wire.EntityFilter(entityType, id)}

@@ -14,6 +14,9 @@ import (
 
 const maxWait = 5 * time.Minute
 
+// maxList is the longest page of a list.
+const maxList = 500
+
 // streamRequest is what the URL of a stream asks for.
 type streamRequest struct {
 	filters []wire.Filter
@@ -94,8 +97,8 @@ func parseQuery(q url.Values) (wire.ExecutionQuery, error) {
 	}
 	var err error
 	if text := q.Get("limit"); text != "" {
-		if query.Limit, err = strconv.Atoi(text); err != nil || query.Limit < 1 || query.Limit > 500 {
-			return query, invalid("limit %.40q: want 1 to 500", text)
+		if query.Limit, err = strconv.Atoi(text); err != nil || query.Limit < 1 || query.Limit > maxList {
+			return query, invalid("limit %.40q: want 1 to %d", text, maxList)
 		}
 	}
 	if text := q.Get("brief"); text != "" {

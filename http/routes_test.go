@@ -2,6 +2,7 @@ package http_test
 
 import (
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -23,7 +24,7 @@ func TestRoutes_Methods(t *testing.T) {
 	t.Parallel()
 	k := startStack(t, false)
 	for path, allow := range map[string]string{
-		"/": "GET, HEAD", "/index.html": "GET, HEAD", "/ws": "GET, HEAD", "/events": "GET, HEAD", "/livez": "GET, HEAD", "/readyz": "GET, HEAD",
+		"/": "GET, HEAD", "/attune.js": "GET, HEAD", "/assets/any/app.js": "GET, HEAD", "/entities": "GET, HEAD", "/entities/orders": "GET, HEAD", "/ws": "GET, HEAD", "/events": "GET, HEAD", "/livez": "GET, HEAD", "/readyz": "GET, HEAD",
 		"/health": "GET, HEAD", "/stats": "GET, HEAD", "/metrics": "GET, HEAD", "/executions": "GET, HEAD, POST", "/executions/1": "GET, HEAD",
 		"/executions/1/cancel": "POST",
 	} {
@@ -50,8 +51,27 @@ func TestRoutes_Page(t *testing.T) {
 	if !strings.HasPrefix(a.header.Get("Content-Type"), "text/html") || !strings.Contains(a.header.Get("Content-Security-Policy"), "default-src 'self'") {
 		t.Errorf("headers %v", a.header)
 	}
-	s.get("/app.js").want(200)
-	s.get("/style.css").want(200)
+	s.get("/attune.js").want(200)
+	found := regexp.MustCompile(`src="(assets/([0-9a-f]+)/app\.js)"`).FindStringSubmatch(a.body)
+	if found == nil {
+		t.Fatalf("the page names no script:\n%s", a.body)
+	}
+	for path, keep := range map[string]string{
+		"/": "no-cache", "/attune.js": "no-cache", "/" + found[1]: "immutable", "/assets/older/app.js": "no-cache",
+		"/assets/" + found[2] + "/vendor/uplot/uplot.js": "immutable",
+	} {
+		a := s.get(path).want(200)
+		if got := a.header.Get("Cache-Control"); !strings.Contains(got, keep) {
+			t.Errorf("%s: Cache-Control %q, want %s", path, got, keep)
+		}
+		if strings.HasSuffix(path, ".js") {
+			equal(t, "type of "+path, a.header.Get("Content-Type"), "text/javascript; charset=utf-8")
+		}
+		equal(t, "body of "+path+" where it is known", s.get(path, "If-None-Match", a.header.Get("ETag")).want(304).body, "")
+	}
+	for _, path := range []string{"/app.js", "/index.html", "/assets/" + found[2] + "/index.html", "/assets/" + found[2] + "/"} {
+		s.get(path).problem(404, "not_found", "no such path")
+	}
 }
 
 func TestOrigin(t *testing.T) {

@@ -170,6 +170,8 @@ func (s *Server) Handler(life context.Context) http.Handler {
 			r.Post("/executions", s.whileOpen(s.createExecution))
 			r.Post("/executions/{id}/cancel", s.whileOpen(s.cancelExecution))
 		})
+		r.Get("/entities", s.listEntityTypes)
+		r.Get("/entities/{type}", s.listEntities)
 		r.Get("/entities/{type}/{id}", s.getEntity)
 		r.Post("/tickets", s.issueTicket)
 		r.Get("/session", s.showSession)
@@ -189,11 +191,10 @@ func (s *Server) Handler(life context.Context) http.Handler {
 	r.Get("/readyz", s.handleReady)
 	r.Get("/health", s.handleReady)
 
-	page := pageHandler(s.Page)
-	r.Method(http.MethodGet, "/", page)
-	for _, name := range pageFiles(s.Page) {
-		r.Method(http.MethodGet, "/"+name, page)
-	}
+	page := newPage(s.Page)
+	r.Get("/", page.serve(pageIndex))
+	r.Get("/"+pageClient, page.serve(pageClient))
+	r.Get("/assets/{version}/*", s.serveAsset(page))
 	return r
 }
 

@@ -41,23 +41,48 @@ func NewEntities(pool *pgxpool.Pool) *Entities {
 // Get reads a row as notifications tell it; the Payload is nil where there is none.
 // The error is a *wire.Error with CodeNotFound that says why, where no row could be
 // looked for, and with CodeForbidden where this server may not read the table.
-func (e *Entities) Get(ctx context.Context, entityType, id string) (wire.Entity, error) {
+func (e *Entities) Get(ctx context.Context, entityType, id string) (entity wire.Entity, err error) {
+	err = e.read(ctx, entityType, func(table *live.EntityTable) error {
+		entity, err = table.Read(ctx, e.pool, id)
+		return err
+	})
+	return entity, err
+}
+
+// List reads the rows with the highest keys, those first, of those that are visibleTo's
+// or nobody's; nil: of all. Its errors are those of Get.
+func (e *Entities) List(ctx context.Context, entityType string, limit int, visibleTo *int64) (list wire.EntityList, err error) {
+	err = e.read(ctx, entityType, func(table *live.EntityTable) error {
+		list.Items, err = table.List(ctx, e.pool, limit+1, visibleTo) // one more tells whether there is more
+		return err
+	})
+	if len(list.Items) > limit {
+		list.Items, list.More = list.Items[:limit], true
+	}
+	return list, err
+}
+
+// Types returns the entity types of the tables that are watched, in order.
+func (e *Entities) Types(ctx context.Context) ([]string, error) { return live.EntityTypes(ctx, e.pool) }
+
+// read reads the table of an entity type; see Get for its errors.
+func (e *Entities) read(ctx context.Context, entityType string, read func(*live.EntityTable) error) error {
 	for fresh := false; ; fresh = true {
 		table, err := e.table(ctx, entityType, fresh)
 		if err != nil {
-			return wire.Entity{}, err
+			return err
 		}
-		entity, err := table.Read(ctx, e.pool, id)
+		err = read(table)
 		if live.IsOutdated(err) && !fresh {
 			continue // altered, renamed, dropped
 		}
 		if server, ok := errors.AsType[*pgconn.PgError](err); ok && server.Code == stateNoPrivilege {
-			return wire.Entity{}, &wire.Error{
+			return &wire.Error{
 				Code: wire.CodeForbidden, Err: err,
 				Message: fmt.Sprintf("the server's own role may not read %s: GRANT SELECT on it", table.Name()),
 			}
 		}
-		return entity, err
+		return err
 	}
 }
 

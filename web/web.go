@@ -15,8 +15,9 @@ import (
 //go:embed static
 var static embed.FS
 
-// Files returns the page and what it loads. Paths within the page are relative, so it may be served under any
-// prefix that /executions and /events share.
+// Files returns the page, index.html, and what it loads. The page names its files below
+// static/, which whoever serves it replaces by where they are. All paths are relative,
+// so it may be served under any prefix that /executions and /events share.
 func Files() fs.FS {
 	files, err := fs.Sub(static, "static")
 	if err != nil {

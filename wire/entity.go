@@ -16,6 +16,23 @@ type Entity struct {
 	Payload json.RawMessage `json:"payload"`
 }
 
+// EntityList is the rows of a watched table with the highest keys, those first. More
+// says that there are others.
+type EntityList struct {
+	Items []Entity `json:"items"`
+	More  bool     `json:"more"`
+}
+
+// EntityTypeList is what may be asked for as Entity.
+type EntityTypeList struct {
+	Items []EntityType `json:"items"`
+}
+
+// EntityType is what rows of one watched table are called.
+type EntityType struct {
+	EntityType string `json:"entity_type"`
+}
+
 // TextID returns the EntityID that filters write so: an integer where the text is an
 // int64 in canonical decimal form, else a string.
 func TextID(text string) (EntityID, error) {

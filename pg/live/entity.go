@@ -24,7 +24,24 @@ func (e *EntityError) Error() string { return e.Reason }
 type EntityTable struct {
 	name       string
 	entityType string
-	sql        string
+	one        string // the query for a row by its key
+	newest     string // the query for those with the highest keys
+}
+
+// EntityTypes returns the entity types of the tables that are watched, in order.
+func EntityTypes(ctx context.Context, db DB) ([]string, error) {
+	rows, err := db.Query(ctx, `
+		SELECT DISTINCT w.options ->> 'entity_type' FROM attune_live.watch w JOIN pg_class c ON c.oid = w.relation ORDER BY 1`)
+	if err == nil {
+		var types []string
+		if types, err = pgx.CollectRows(rows, pgx.RowTo[string]); err == nil {
+			return types, nil
+		}
+	}
+	if isUndefined(err) {
+		return nil, nil // nothing is watched where there is no log
+	}
+	return nil, fmt.Errorf("read the entity types that are watched: %w", err)
 }
 
 // FindEntityTable returns the table that is watched as the entity type, or an
@@ -82,13 +99,14 @@ func findEntityTable(ctx context.Context, db DB, entityType string) (*EntityTabl
 	if err != nil {
 		return nil, &EntityError{fmt.Sprintf("%s is not as it was when it was watched: %v", ident(w.schema, w.name), err)}
 	}
-	return &EntityTable{name: ident(w.schema, w.name), entityType: entityType, sql: w.entitySQL(cs, o)}, nil
+	one, newest := w.entitySQL(cs, o)
+	return &EntityTable{name: ident(w.schema, w.name), entityType: entityType, one: one, newest: newest}, nil
 }
 
-// entitySQL returns the query for one row: key, user and payload, this by the
-// expression of the triggers. Names in it mean what they should in the search path
-// that Read sets.
-func (r *relation) entitySQL(cs columns, o WatchOptions) string {
+// entitySQL returns the queries for one row and for the newest: key, user and payload,
+// this by the expression of the triggers. Names in them mean what they should in the
+// search path that read sets.
+func (r *relation) entitySQL(cs columns, o WatchOptions) (one, newest string) {
 	row := trigger{Row: "e", User: "NULL::bigint"}
 	if cs.user != nil {
 		row.User = row.Row + "." + ident(cs.user.name) + "::bigint"
@@ -109,8 +127,8 @@ func (r *relation) entitySQL(cs columns, o WatchOptions) string {
 		keyType = "text"
 	}
 	key := row.Row + "." + ident(cs.key.name)
-	return "SELECT " + key + "::text, " + row.User + ", " + object(members) +
-		"\nFROM " + from + " AS " + row.Row + "\nWHERE " + key + " = $1::text::" + keyType + " LIMIT 1"
+	all := "SELECT " + key + "::text, " + row.User + ", " + object(members) + "\nFROM " + from + " AS " + row.Row
+	return all + "\nWHERE " + key + " = $1::text::" + keyType + " LIMIT 1", all + "\nWHERE $2::bigint IS NULL OR " + row.User + " IS NULL OR " + row.User + " = $2 ORDER BY " + key + " DESC LIMIT $1"
 }
 
 // Name returns the table's name as SQL writes it.
@@ -130,15 +148,7 @@ func (t *EntityTable) Read(ctx context.Context, db DB, id string) (wire.Entity, 
 		user    *int64
 		payload []byte
 	)
-	err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-		// As in the triggers: no function of somebody else's, and times in UTC.
-		_, err := tx.Exec(ctx, `SELECT set_config('search_path', 'pg_catalog, pg_temp', true), set_config('TimeZone', 'UTC', true),
-			set_config('transaction_read_only', 'on', true)`)
-		if err != nil {
-			return err
-		}
-		return tx.QueryRow(ctx, t.sql, id).Scan(&found, &user, &payload)
-	})
+	err = t.read(ctx, db, func(tx pgx.Tx) error { return tx.QueryRow(ctx, t.one, id).Scan(&found, &user, &payload) })
 	server, refused := errors.AsType[*pgconn.PgError](err)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows), refused && (server.Code == "22P02" || server.Code == "22003"):
@@ -148,7 +158,54 @@ func (t *EntityTable) Read(ctx context.Context, db DB, id string) (wire.Entity, 
 	case found != id: // another spelling, of which no notification tells
 		return none, nil
 	}
-	n, err := Decode("read", t.entityType, found, user, payload)
+	return t.entity(found, user, payload)
+}
+
+// List reads the rows with the highest keys, those first, of those that are visibleTo's
+// or nobody's; nil: of all. A row whose key no notification could tell is left out.
+func (t *EntityTable) List(ctx context.Context, db DB, limit int, visibleTo *int64) ([]wire.Entity, error) {
+	var list []wire.Entity
+	err := t.read(ctx, db, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, t.newest, limit, visibleTo)
+		if err != nil {
+			return err
+		}
+		var (
+			key     string
+			user    *int64
+			payload []byte
+		)
+		_, err = pgx.ForEachRow(rows, []any{&key, &user, &payload}, func() error {
+			if entity, err := t.entity(key, user, payload); err == nil {
+				list = append(list, entity)
+			}
+			user = nil
+			return nil
+		})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list rows of %s: %w", t.name, err)
+	}
+	return list, nil
+}
+
+// read runs a query as the triggers run: with no function of somebody else's, and
+// times in UTC.
+func (t *EntityTable) read(ctx context.Context, db DB, query func(tx pgx.Tx) error) error {
+	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `SELECT set_config('search_path', 'pg_catalog, pg_temp', true), set_config('TimeZone', 'UTC', true),
+			set_config('transaction_read_only', 'on', true)`)
+		if err != nil {
+			return err
+		}
+		return query(tx)
+	})
+}
+
+// entity makes a row of what was read.
+func (t *EntityTable) entity(key string, user *int64, payload []byte) (wire.Entity, error) {
+	n, err := Decode("read", t.entityType, key, user, payload)
 	if err != nil {
 		return wire.Entity{}, fmt.Errorf("read a row of %s: %w", t.name, err)
 	}

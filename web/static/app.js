@@ -1,9 +1,14 @@
 // The dashboard: one store, the views that show it, and the address that says which.
 
 import { attribute, element, put, show } from './dom.js';
-import { clock } from './format.js';
+import { ExecutionView } from './execution.js';
 import { ExecutionsView } from './executions.js';
+import { clock } from './format.js';
+import { shortcuts, showHelp } from './help.js';
+import { SignIn } from './signin.js';
 import { Store } from './store.js';
+import { SystemView } from './system.js';
+import { TablesView } from './tables.js';
 
 /**
  * @typedef {object} View
@@ -15,37 +20,61 @@ import { Store } from './store.js';
  * @property {() => void} tick once a second
  * @property {(event: KeyboardEvent) => boolean} key whether the key was for it
  * @property {() => void} [restore] it is shown again
+ * @property {() => void} [close] it is not shown any more
  */
 
 // The page lies at the server's root; this script may lie deeper.
 const root = new URL('.', document.baseURI);
 const store = new Store(root, changed);
-const executions = new ExecutionsView(store, (query, replace) => navigate(query, replace));
+const signIn = new SignIn(root, () => store.retry());
+const executions = new ExecutionsView(store, navigate);
+const execution = new ExecutionView(store);
+const tables = new TablesView(store);
+const system = new SystemView(store);
+/** @type {View | undefined} */
+let activity;
 /** @type {View} */
 let view = executions;
 
 // --- where we are --------------------------------------------------------------------------------------------------
 
-/** @param {URLSearchParams} query @returns {View} */
-function choose(query) {
-  void query;
-  return executions;
+/** @param {URLSearchParams} query @returns {Promise<[View, string]>} the view, and what it belongs to */
+async function choose(query) {
+  switch (true) {
+    case query.has('execution'): return [execution, 'executions'];
+    case query.has('table') || query.get('view') === 'tables': return [tables, 'tables'];
+    case query.get('view') === 'system': return [system, 'system'];
+    case query.get('view') === 'activity': // brings the library that draws plots
+      activity ??= new (await import('./activity.js')).ActivityView(store);
+      return [activity, 'activity'];
+  }
+  return [executions, 'executions'];
 }
 
 /** @param {URLSearchParams} query @param {boolean} [replace] */
 function navigate(query, replace = false) {
-  const address = query.size > 0 ? `?${query}` : root.pathname;
-  history[replace ? 'replaceState' : 'pushState'](null, '', address);
-  route();
+  history[replace ? 'replaceState' : 'pushState'](null, '', query.size > 0 ? `?${query}` : root.pathname);
+  void route();
 }
 
-function route() {
-  const query = new URLSearchParams(location.search);
-  const next = choose(query);
+async function route() {
+  const { search } = location;
+  const query = new URLSearchParams(search);
+  const [next, name] = await choose(query);
+  if (search !== location.search) {
+    return; // somebody went on meanwhile
+  }
   const moved = next !== view || !view.node.isConnected;
-  view = next;
   if (moved) {
+    view.close?.();
+    view = next;
     element('main').replaceChildren(view.node);
+    for (const link of document.querySelectorAll('[data-view]')) {
+      link.toggleAttribute('aria-current', link.getAttribute('data-view') === name);
+    }
+  }
+  if (view === executions) {
+    execution.backTo(search || './');
   }
   view.open(query);
   document.title = `${view.title} · attune`;
@@ -81,6 +110,9 @@ function changed() {
 
 function draw() {
   drawing = false;
+  if (store.state.executions === 'none' && view === executions && location.search === '') {
+    navigate(new URLSearchParams('view=tables'), true);
+  }
   view.update(store.drawn(), element('badge').dataset.state !== store.state.phase);
   badge();
   store.ack();
@@ -88,12 +120,13 @@ function draw() {
 
 /** Says whether what is shown is true at this moment. Its text changes with the state only, so that it does not chatter. */
 function badge() {
-  const { phase, since, error, signIn } = store.state;
+  const { phase, since, error, signIn: out } = store.state;
   const node = element('badge');
   attribute(node, 'data-state', phase);
   put(node, phase === 'stale' ? `stale since ${clock(since)}` : phase);
   put(element('notice'), error);
-  show(element('notice'), error !== '' && !signIn);
+  show(element('notice'), error !== '' && !out && phase !== 'live');
+  signIn.ask(out);
 }
 
 setInterval(() => view.tick(), 1000);
@@ -103,9 +136,20 @@ setInterval(() => view.tick(), 1000);
 document.addEventListener('keydown', (event) => {
   const target = /** @type {HTMLElement} */ (event.target);
   const typing = target.matches('input, select, textarea') && event.key !== 'Escape';
-  if (!event.defaultPrevented && !typing && !event.ctrlKey && !event.metaKey && !event.altKey && view.key(event)) {
-    event.preventDefault();
+  if (event.defaultPrevented || typing || event.ctrlKey || event.metaKey || event.altKey || document.querySelector('dialog[open]') ||
+      event.key.length === 1 && !shortcuts()) {
+    return;
   }
+  if (event.key === '?') {
+    showHelp();
+  } else if (event.key === '/' && view !== executions) {
+    navigate(new URLSearchParams());
+    setTimeout(() => executions.search.focus());
+  } else if (!view.key(event)) {
+    return;
+  }
+  event.preventDefault();
 });
+element('help').addEventListener('click', showHelp);
 
-route();
+void route();

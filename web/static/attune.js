@@ -304,7 +304,8 @@ export async function read(url, init) {
   }
   // Should something on the way drop the header, this text is answered by a gap: the state is read again.
   const cursor = answer.headers.get('Attune-Cursor') ?? 'none';
-  return { body: parse(await answer.text()), cursor, date: Date.parse(answer.headers.get('Date') ?? '') || 0 };
+  const text = await answer.text();
+  return { body: text && parse(text), cursor, date: Date.parse(answer.headers.get('Date') ?? '') || 0 };
 }
 
 /** @param {Response} answer @returns {Promise<AttuneError>} */

@@ -33,6 +33,7 @@ export class ExecutionsView {
   #waiting = 0; // executions that match and are not shown
   #chips = new Map();
   #counted = 0;
+  #scrolled = 0; // when it was last shown
   #placed = 0;
 
   /** @param {Store} store @param {(query: URLSearchParams, replace: boolean) => void} navigate */
@@ -104,7 +105,9 @@ export class ExecutionsView {
       const id = button?.closest('.row')?.getAttribute('data-key');
       if (id) {
         this.fold(id);
+        return;
       }
+      this.list.mark(/** @type {HTMLElement} */ (event.target).closest('.row')?.getAttribute('data-key') ?? '');
     });
   }
 
@@ -139,8 +142,14 @@ export class ExecutionsView {
     this.#count();
   }
 
-  /** Puts the focus back where it was. */
+  close() {
+    this.#scrolled = this.list.scroller.scrollTop;
+  }
+
+  /** Puts scrolling and focus back where they were. */
   restore() {
+    this.list.draw();
+    this.list.scroller.scrollTop = this.#scrolled;
     if (this.list.active) {
       this.list.activate(this.list.active);
     }
@@ -184,7 +193,7 @@ export class ExecutionsView {
   /** Whether rows must stay where they are. */
   #isHeld() {
     return this.#paused !== undefined || this.#pointerAt > 0 || this.list.scroller.scrollTop > 0 ||
-      this.list.scroller.contains(document.activeElement);
+      this.list.scroller.querySelector(':focus-visible') !== null; // a row that was clicked has the focus, too
   }
 
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #placing;

@@ -46,14 +46,14 @@ import { byId, isTerminal } from './format.js';
  * @property {string[]} types entity types that were seen, executions not among them
  *
  * What a tab wants to be told of, besides executions.
- * @typedef {{stats?: boolean, execution?: string, entity?: string}} Wants
+ * @typedef {{stats?: boolean, execution?: string, entity?: string, notes?: boolean}} Wants
  *
  * @typedef {object} Batch
  * @property {State} state
  * @property {Execution[]} executions that are new or changed
  * @property {string[]} removed
  * @property {Wants} wants that the following is about
- * @property {import('./attune.js').Notification[]} notes of the execution that is wanted
+ * @property {import('./attune.js').Notification[]} notes of the execution that is wanted, or all
  * @property {Detail} [detail]
  * @property {any} [stats]
  * @property {{rows: Entity[], removed: string[], error: string, loaded: boolean}} [entities]
@@ -78,6 +78,9 @@ const maxEntities = 1000;
 const time = (text) => (typeof text === 'string' ? Date.parse(text) || 0 : 0);
 /** @param {unknown} value */
 const text = (value) => (value === null || value === undefined ? '' : String(value));
+
+/** @param {import('./attune.js').Notification} note @param {Wants} wants */
+const concerns = (note, wants) => wants.notes || wants.execution !== undefined && note.entity_type === 'execution' && String(note.entity_id) === wants.execution;
 
 /** A tab. */
 class Tab {
@@ -337,10 +340,10 @@ export class Feed {
 
   // --- following ---------------------------------------------------------------------------------------------------
 
-  /** @param {string} [cursor] */
-  #follow(cursor) {
+  /** @param {string} [cursor] @param {string} [filter] */
+  #follow(cursor, filter = 'all') {
     this.#connection = connect({
-      url: this.root, cursor, filters: ['all'], mode: 'latest',
+      url: this.root, cursor, filters: [filter], mode: 'latest',
       onNotification: (notification) => this.#apply(notification),
       onGap: () => this.#distrust(),
       onState: ({ phase, error }) => {
@@ -351,6 +354,10 @@ export class Feed {
           } else {
             this.#trusted = true; // the first stream: it starts before the first row was read
           }
+        } else if (phase === 'refused' && error instanceof AttuneError && error.status === 403 && filter === 'all') {
+          const { cursor: position } = /** @type {import('./attune.js').Connection} */ (this.#connection);
+          this.#connection?.close();
+          this.#follow(position, 'entity_type:execution'); // a token may be for some things alone
         } else if (phase === 'refused' && error instanceof AttuneError) {
           this.#failed(error);
         }
@@ -376,13 +383,13 @@ export class Feed {
     if (this.#recent.length > maxRecent) {
       this.#recent.shift();
     }
-    if (type === 'execution' && this.#state.executions !== 'none') {
-      for (const tab of this.#tabs) {
-        if (tab.wants.execution === id) {
-          tab.notes.push(note);
-          tab.notes.splice(0, tab.notes.length - maxNotes);
-        }
+    for (const tab of this.#tabs) {
+      if (concerns(note, tab.wants)) {
+        tab.notes.push(note);
+        tab.notes.splice(0, tab.notes.length - maxNotes);
       }
+    }
+    if (type === 'execution' && this.#state.executions !== 'none') {
       this.#applyExecution(id, payload, time(notification.timestamp));
       if (this.#details.has(id)) {
         void this.#readOne(id);
@@ -449,7 +456,7 @@ export class Feed {
   #want(tab, wants) {
     tab.wants = wants;
     tab.told = {};
-    tab.notes = wants.execution ? this.#recent.filter((note) => note.entity_type === 'execution' && String(note.entity_id) === wants.execution) : [];
+    tab.notes = this.#recent.filter((note) => concerns(note, wants)).slice(-maxNotes);
     tab.rows = new Set(wants.entity && this.#entities.get(wants.entity)?.rows.keys());
     this.#forget();
     if (wants.execution && !this.#details.has(wants.execution)) {
@@ -539,7 +546,7 @@ export class Feed {
       const began = Date.now();
       const { body } = await this.#read(`entities/${encodeURIComponent(type)}?limit=${pageSize}`);
       const there = new Set();
-      for (const { entity_id, payload } of body.items) {
+      for (const { entity_id, payload } of body.items.reverse()) { // the highest key last: it is shown first
         const id = String(entity_id);
         there.add(id);
         const known = entities.rows.get(id);

@@ -90,7 +90,6 @@ export class List {
       }
     }
     this.body.style.height = `${this.items.length * height}px`;
-    const fresh = document.createDocumentFragment();
     for (let at = from; at < to; at++) {
       const id = key(this.items[at]);
       let row = this.#rows.get(id);
@@ -98,12 +97,20 @@ export class List {
         row = this.#spare.pop() ?? make();
         row.dataset.key = id;
         this.#rows.set(id, row);
-        fresh.append(row);
       }
       this.#place(row, at, height);
       fill(row, this.items[at]);
     }
-    this.body.append(fresh);
+    // Whoever has the page read aloud gets the rows in their order.
+    let next = this.body.firstElementChild;
+    for (let at = from; at < to; at++) {
+      const row = /** @type {HTMLElement} */ (this.#rows.get(key(this.items[at])));
+      if (row === next) {
+        next = next.nextElementSibling;
+      } else {
+        this.body.insertBefore(row, next);
+      }
+    }
     this.#spare.length = Math.min(this.#spare.length, 50);
     if (focused instanceof HTMLElement && this.#rows.get(focused.dataset.key ?? '') === focused) {
       const at = this.#positions.get(focused.dataset.key ?? '');
@@ -156,6 +163,12 @@ export class List {
   /** The key of the active row, '' for none. */
   get active() {
     return this.#active;
+  }
+
+  /** Makes a row active where it is. @param {string} id */
+  mark(id) {
+    this.#active = this.#positions.has(id) ? id : '';
+    this.#tabStop();
   }
 
   /** Makes a row active, and brings it into sight and focus. @param {string} id */
