@@ -1,6 +1,7 @@
 package http_test
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -27,7 +28,7 @@ func TestAuth_Required(t *testing.T) {
 	good := token(t, 7)
 	for _, call := range []string{
 		"GET /ws", "GET /events", "GET /executions", "GET /executions/1", "GET /executions/1?wait=1s", "POST /executions", "POST /executions/1/cancel",
-		"GET /entities/orders/1", "POST /tickets", "GET /session", "POST /session", "GET /stats", "GET /metrics",
+		"GET /entities", "GET /entities/orders", "GET /entities/orders/1", "POST /tickets", "GET /session", "POST /session", "GET /stats", "GET /metrics",
 	} {
 		method, path, _ := strings.Cut(call, " ")
 		t.Run(strings.ReplaceAll(call, "/", "_"), func(t *testing.T) {
@@ -52,7 +53,7 @@ func TestAuth_Required(t *testing.T) {
 			s.do(method, path, "{}", "Authorization", "Bearer "+good, "Authorization", "Bearer "+good).problem(400, "invalid_parameter", "send one")
 		})
 	}
-	for _, path := range []string{"/", "/livez", "/readyz", "/health", "/app.js"} {
+	for _, path := range []string{"/", "/livez", "/readyz", "/health", "/attune.js"} {
 		k.get(path).want(200)
 	}
 }
@@ -378,6 +379,17 @@ func TestAuth_Entities(t *testing.T) {
 	another, none := s.get("/entities/orders/8", as(token(t, 7))...), s.get("/entities/orders/9", as(token(t, 7))...)
 	another.problem(404, "not_found", "orders 8")
 	equal(t, "another's", strings.ReplaceAll(another.body, "orders 8", "orders 9"), none.body)
+	for who, want := range map[string]string{token(t, 7): `7 0`, token(t, 9): `0`, token(t, 7, admin): `8 7 0`} {
+		var keys []string
+		for _, item := range s.get("/entities/orders", as(who)...).want(200).object()["items"].([]any) {
+			keys = append(keys, fmt.Sprint(item.(map[string]any)["entity_id"]))
+		}
+		equal(t, "keys of the rows that are listed", strings.Join(keys, " "), want)
+	}
+	restricted := token(t, 7, only("entity:orders:8"))
+	s.get("/entities/orders", as(restricted)...).problem(403, "forbidden")
+	equal(t, "types", s.get("/entities", as(restricted)...).want(200).body, `{"items":[]}`+"\n")
+	s.get("/entities/orders", as(token(t, 7, forExecution(7)))...).problem(403, "forbidden")
 	s.get("/entities/orders/7", as(token(t, 7, forExecution(7)))...).problem(403, "forbidden")
 	s.get("/entities/orders/7", as(token(t, 7, only("entity:orders:8")))...).problem(403, "forbidden")
 }

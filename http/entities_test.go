@@ -58,5 +58,3 @@ func TestEntities_NoLog(t *testing.T) {
 	equal(t, "types", s.get("/entities").want(200).body, `{"items":[]}`+"\n")
 	s.get("/entities/orders").problem(404, "not_found", "attune db install")
 }
-
-// Of a table with owners, whoever is not an admin is shown his own rows and nobody's.

@@ -170,18 +170,22 @@ func (t *EntityTable) List(ctx context.Context, db DB, limit int, visibleTo *int
 		if err != nil {
 			return err
 		}
-		var (
-			key     string
-			user    *int64
-			payload []byte
-		)
-		_, err = pgx.ForEachRow(rows, []any{&key, &user, &payload}, func() error {
-			if entity, err := t.entity(key, user, payload); err == nil {
-				list = append(list, entity)
+		list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (wire.Entity, error) {
+			var (
+				key     string
+				user    *int64
+				payload []byte
+			)
+			if err := row.Scan(&key, &user, &payload); err != nil {
+				return wire.Entity{}, err
 			}
-			user = nil
-			return nil
+			entity, err := t.entity(key, user, payload)
+			if err != nil {
+				return wire.Entity{}, nil //nolint:nilerr // left out below
+			}
+			return entity, nil
 		})
+		list = slices.DeleteFunc(list, func(entity wire.Entity) bool { return entity.Payload == nil })
 		return err
 	})
 	if err != nil {
