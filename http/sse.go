@@ -75,7 +75,7 @@ func (s *Server) handleEvents(life context.Context, w http.ResponseWriter, r *ht
 			close(answer.released)
 		}
 	}
-	c.start(life, retry, c.read)
+	c.start(life, retry, c.receive)
 	if stays {
 		<-answer.released
 	}
@@ -102,13 +102,13 @@ func (c *eventStream) goodbye(why error) []byte {
 	return wire.NewFrame(wire.Bye{Reason: reason}).SSE()
 }
 
-// read waits for the client to go; it has nothing to say.
-func (c *eventStream) read() {
+// receive waits for the client to go; it has nothing to say.
+func (c *eventStream) receive() (more bool) {
 	var b [16]byte
 	for {
 		if _, err := c.conn.Read(b[:]); err != nil {
 			c.end(err)
-			return
+			return false
 		}
 	}
 }

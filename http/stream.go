@@ -81,10 +81,11 @@ func (c *stream) follow(s *Server, t transport, req streamRequest) wire.Mode {
 }
 
 // start begins to serve the client: with greeting, then with what the subscriber
-// gets. read reads until the connection ends.
-func (c *stream) start(ctx context.Context, greeting []byte, read func()) {
+// gets. read waits for something to read, handles it, and reports whether there is
+// more to come; it is called until there is not.
+func (c *stream) start(ctx context.Context, greeting []byte, read func() (more bool)) {
 	s := c.server
-	s.streams.Add(2)
+	s.streams.Add(1)
 	s.open.add(c)
 	if c.leave != nil {
 		c.tally.connections.Inc()
@@ -103,18 +104,30 @@ func (c *stream) start(ctx context.Context, greeting []byte, read func()) {
 	}
 	c.grant.Watch(c.sub.End)
 	go c.run()
-	go func() {
-		defer s.streams.Done()
-		defer c.kick()
-		defer c.gone.Store(true)
-		defer c.survive(ctx, func() { c.end(errors.New("panic")) })
-		read()
-	}()
+	c.read(ctx, read)
 	select {
 	case <-s.closing: // goodbyes may have been said before this stream was there
 		c.end(errGoodbye)
 	default:
 	}
+}
+
+// read calls read in a goroutine of its own, and in another one from then on: a
+// goroutine that has handled something keeps the stack that it needed for it.
+func (c *stream) read(ctx context.Context, read func() (more bool)) {
+	c.server.streams.Go(func() {
+		more := false
+		defer func() {
+			if more {
+				c.read(ctx, read)
+				return
+			}
+			c.gone.Store(true)
+			c.kick()
+		}()
+		defer c.survive(ctx, func() { c.end(errors.New("panic")) })
+		more = read()
+	})
 }
 
 // kick has a turn taken. It is quick, and harmless after the end.

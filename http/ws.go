@@ -91,7 +91,7 @@ func (s *Server) handleWebSocket(life context.Context, w http.ResponseWriter, r 
 			c.end(err)
 		}
 	}
-	c.start(life, greeting, func() { c.read(life) })
+	c.start(life, greeting, func() bool { return c.receive(life) })
 }
 
 // webSocket is a stream over WebSocket.
@@ -148,24 +148,30 @@ func (c *webSocket) goodbye(why error) []byte {
 
 func (c *webSocket) lingers() bool { return !c.closed.Load() }
 
-// read handles what the client sends, until the connection ends.
-func (c *webSocket) read(ctx context.Context) {
-	for {
+// receive waits for frames and handles those that have come.
+func (c *webSocket) receive(ctx context.Context) (more bool) {
+	r := c.frames.r
+	if _, err := r.Peek(1); err != nil { // waits here, where the stack is shallow
+		c.end(err)
+		return false
+	}
+	for r.Buffered() > 0 {
 		op, payload, err := c.frames.next()
 		if err != nil {
 			c.end(err)
-			break
+			// The peer may be told why. Closing at once, with something unread, would reset
+			// the connection, and what it was told could be lost.
+			_, _ = io.Copy(io.Discard, r)
+			return false
 		}
 		c.heard.Store(time.Now().UnixNano())
-		c.receive(ctx, op, payload)
+		c.handleFrame(ctx, op, payload)
 	}
-	// The peer may be told why. Closing at once, with something unread, would reset the
-	// connection, and what it was told could be lost.
-	_, _ = io.Copy(io.Discard, c.frames.r)
+	return true
 }
 
-// receive handles a message or control frame.
-func (c *webSocket) receive(ctx context.Context, op byte, payload []byte) {
+// handleFrame handles a message or control frame.
+func (c *webSocket) handleFrame(ctx context.Context, op byte, payload []byte) {
 	if op == opClose {
 		c.closed.Store(true)
 		c.end(closeOf(payload))
@@ -182,11 +188,11 @@ func (c *webSocket) receive(ctx context.Context, op byte, payload []byte) {
 	case opBinary:
 		c.end(&closeError{code: websocket.StatusUnsupportedData, reason: "frames are JSON text, not binary"})
 	case opText:
-		c.receiveText(ctx, payload)
+		c.handleText(ctx, payload)
 	}
 }
 
-func (c *webSocket) receiveText(ctx context.Context, b []byte) {
+func (c *webSocket) handleText(ctx context.Context, b []byte) {
 	m, err := wire.DecodeClientMessage(b)
 	var refused *wire.Error
 	if err == nil {

@@ -91,23 +91,36 @@ func Decode(channel, payload string, at time.Time) (wire.Notification, error) {
 	if err := json.Compact(&compact, []byte(payload)); err != nil {
 		return wire.Notification{}, &SkipError{SkipInvalidJSON}
 	}
-	members, err := wire.Object(compact.Bytes())
-	if err != nil {
+	if !wire.IsObject(compact.Bytes()) {
 		return wire.Notification{}, &SkipError{SkipNotObject}
+	}
+	var entityType, entityID, entity, user json.RawMessage
+	for name, value := range wire.Members(compact.Bytes()) {
+		switch string(name) {
+		case "entity_type":
+			entityType = value
+		case "entity_id":
+			entityID = value
+		case "entity":
+			entity = value
+		case "user_id":
+			user = value
+		}
 	}
 
 	n := wire.Notification{NotificationType: channel, Payload: compact.Bytes(), Timestamp: at}
-	if err := json.Unmarshal(orNull(members["entity_type"]), &n.EntityType); err != nil || !wire.IsTypeName(n.EntityType) {
+	var ok bool
+	if n.EntityType, ok = wire.ParseString(entityType); !ok || !wire.IsTypeName(n.EntityType) {
 		return wire.Notification{}, &SkipError{SkipEntityType}
 	}
-	id, ok := members["entity_id"]
-	if !ok {
-		id = members["entity"]
+	if entityID == nil {
+		entityID = entity
 	}
-	if n.EntityID, err = wire.ParseEntityID(id); err != nil {
+	var err error
+	if n.EntityID, err = wire.ParseEntityID(entityID); err != nil {
 		return wire.Notification{}, &SkipError{SkipEntityID}
 	}
-	if user := orNull(members["user_id"]); string(user) != "null" {
+	if user != nil && string(user) != "null" {
 		value, err := wire.ParseInt(user)
 		if err != nil {
 			return wire.Notification{}, &SkipError{SkipUserID}
@@ -115,12 +128,4 @@ func Decode(channel, payload string, at time.Time) (wire.Notification, error) {
 		n.UserID = &value
 	}
 	return n, nil
-}
-
-// orNull returns the JSON value of a member that may be missing.
-func orNull(value json.RawMessage) json.RawMessage {
-	if value == nil {
-		return json.RawMessage("null")
-	}
-	return value
 }

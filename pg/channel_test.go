@@ -3,6 +3,7 @@ package pg_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -214,5 +215,16 @@ func TestValidateChannels(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, strings.Split(err.Error(), "\n")); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func BenchmarkDecode(b *testing.B) {
+	payload := fmt.Sprintf(`{"entity_type": "execution", "entity_id": 42, "user_id": 7, "status": "running", "pad": %q}`, strings.Repeat("x", 270))
+	now := time.Now()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := pg.Decode("execution_status_changed", payload, now); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"attune/wire"
 )
@@ -156,12 +157,21 @@ func FuzzDecodeServerMessage(f *testing.F) {
 func FuzzNotificationSSE(f *testing.F) {
 	f.Add("execution_status_changed", "execution", "42", true, int64(7), []byte(`{"id":42,"status":"running"}`), int64(1772566961123456), "k3f9", uint64(1042))
 	f.Add("a\nb\r\n\r\ndata: x", "e", "x.y", false, int64(0), []byte("{\"a\" : \"\u2028\u0085\",\r\n\r\n\"b\":\t1e400}"), int64(0), "L", uint64(0))
+	f.Add("c", "e", "1", false, int64(0), []byte(`{"a\\"":"\\\\","\\u0061":[{"}":"]"},[]],"n":-1.5e3,"":{"x":{"y":[1,{"z":null}]}},"t":true}`), int64(0), "L", uint64(1))
 	f.Add("\u0000", "e", "-1", true, int64(-1), []byte(`{"":"\r\n\r\nid: x.1\n\n","a":{},"a":[]}`), int64(1), "k", uint64(1<<64-1))
 	f.Fuzz(func(t *testing.T, channel, entityType, id string, hasUser bool, user int64, payload []byte, micros int64, epoch string, offset uint64) {
 		var compact bytes.Buffer
 		members, err := wire.Object(payload)
 		if err != nil || members == nil || json.Compact(&compact, payload) != nil {
 			t.Skip("no JSON object: the listener passes over it")
+		}
+		walked := make(map[string]json.RawMessage)
+		for name, value := range wire.Members(compact.Bytes()) {
+			walked[string(name)] = value
+		}
+		whole, err := wire.Object(compact.Bytes())
+		if diff := cmp.Diff(whole, walked, cmpopts.EquateEmpty()); diff != "" || err != nil {
+			t.Fatalf("members of %s, %v (-object +walked):\n%s", compact.Bytes(), err, diff)
 		}
 		cursor, ok := wire.ParseCursor(wire.Cursor{Epoch: epoch, Offset: offset}.String())
 		if !ok || !wire.IsTypeName(entityType) || !utf8.ValidString(channel) || !utf8.Valid(payload) {

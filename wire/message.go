@@ -205,17 +205,17 @@ func DecodeClientMessage(b []byte) (ClientMessage, error) {
 	case "ping":
 		return Ping{}, nil
 	case "auth":
-		var m Auth
-		if !decodeString(members["token"], &m.Token) {
+		token, ok := ParseString(members["token"])
+		if !ok {
 			return nil, &Error{Code: CodeUnauthenticated, Message: `"token" must be a string: the new token`}
 		}
-		return m, nil
+		return Auth{Token: token}, nil
 	case "subscribe", "unsubscribe":
 	default:
 		return nil, &Error{Code: CodeUnknownType, Message: fmt.Sprintf("type %.40q: want subscribe, unsubscribe, ping or auth", tag)}
 	}
-	var filter string
-	if !decodeString(members["filter"], &filter) {
+	filter, ok := ParseString(members["filter"])
+	if !ok {
 		return nil, &Error{Code: CodeInvalidFilter, Message: `"filter" must be a string, one of ` + FilterForms}
 	}
 	if tag == "unsubscribe" {
@@ -223,8 +223,7 @@ func DecodeClientMessage(b []byte) (ClientMessage, error) {
 	}
 	m := Subscribe{Filter: filter}
 	if cursor := members["cursor"]; len(cursor) > 0 && string(cursor) != "null" {
-		var text string // what is no string is no cursor of ours, not even 1.5: "" is refused as one
-		decodeString(cursor, &text)
+		text, _ := ParseString(cursor) // what is no string is no cursor of ours, not even 1.5: "" is refused as one
 		m.Cursor = &text
 	}
 	return m, nil
@@ -236,8 +235,7 @@ func decodeTag(b []byte) (string, map[string]json.RawMessage, error) {
 	if err != nil {
 		return "", nil, &Error{Code: CodeInvalidJSON, Message: "the frame is no JSON object", Err: err}
 	}
-	var tag string
-	decodeString(members["type"], &tag)
+	tag, _ := ParseString(members["type"])
 	return tag, members, nil
 }
 
@@ -255,11 +253,6 @@ func Object(b []byte) (map[string]json.RawMessage, error) {
 		return nil, errNotObject
 	}
 	return members, nil
-}
-
-// decodeString decodes the JSON string b into s; it leaves s alone if b is none.
-func decodeString(b []byte, s *string) bool {
-	return len(b) > 0 && b[0] == '"' && json.Unmarshal(b, s) == nil
 }
 
 func decodeAs[M any](b []byte) (m M, err error) {

@@ -132,9 +132,9 @@ func StringID(id string) (EntityID, error) {
 // fraction or exponent that fits an int64, or a string.
 func ParseEntityID(value []byte) (EntityID, error) {
 	if len(value) > 0 && value[0] == '"' {
-		var s string
-		if err := json.Unmarshal(value, &s); err != nil {
-			return EntityID{}, err
+		s, ok := ParseString(value)
+		if !ok {
+			return EntityID{}, errNotString
 		}
 		return StringID(s)
 	}
@@ -147,6 +147,9 @@ func ParseEntityID(value []byte) (EntityID, error) {
 
 // errNotInteger tells why a JSON value is no int64.
 var errNotInteger = errors.New("want an integer of 64 bits, without fraction or exponent")
+
+// errNotString tells why a JSON text that begins like a string is none.
+var errNotString = errors.New("want a JSON string")
 
 // ParseInt decodes a JSON value that must be an int64 written as an integer.
 func ParseInt(value []byte) (int64, error) {
