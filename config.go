@@ -14,6 +14,7 @@ import (
 
 	"github.com/caarlos0/env/v11"
 
+	attunehttp "attune/http"
 	"attune/pg"
 )
 
@@ -33,7 +34,11 @@ type Config struct {
 	QueueSize      int           `env:"ATTUNE_QUEUE_SIZE" envDefault:"1024" desc:"messages that may wait for one subscriber; one more and it is a slow consumer"`
 	MaxConnections int           `env:"ATTUNE_MAX_CONNECTIONS" envDefault:"20000" desc:"streams and long polls that may be open at once; 0: no limit"`
 	MaxPerAddress  int           `env:"ATTUNE_MAX_CONNECTIONS_PER_ADDRESS" envDefault:"0" desc:"those of one client address; 0: no limit, as behind a proxy all come from one"`
+	MaxPerUser     int           `env:"ATTUNE_MAX_CONNECTIONS_PER_IDENTITY" envDefault:"1000" desc:"those of one identity, with authentication on; 0: no limit"`
 	MaxFilters     int           `env:"ATTUNE_MAX_FILTERS" envDefault:"1000000" desc:"filters of all connections together; 0: no limit"`
+	RequestRate    float64       `env:"ATTUNE_REQUEST_RATE" envDefault:"500" desc:"requests a second of one identity, with authentication on; twice as many at once; 0: no limit"`
+	AddressRate    float64       `env:"ATTUNE_REQUEST_RATE_PER_ADDRESS" envDefault:"0" desc:"requests a second of one client address; twice as many at once; 0: no limit, as behind a proxy all come from one"`
+	SubscribeRate  float64       `env:"ATTUNE_SUBSCRIBE_RATE" envDefault:"100" desc:"filters that a WebSocket may add or remove in a second; twice as many at once; 0: no limit"`
 	WindowBytes    int           `env:"ATTUNE_WINDOW_BYTES" envDefault:"67108864" desc:"bytes of notifications retained for replay; a process takes up to four times as much for them"`
 	WindowSize     int           `env:"ATTUNE_WINDOW_SIZE" envDefault:"10000" desc:"notifications retained for replay"`
 	LogMaxAge      time.Duration `env:"ATTUNE_LOG_MAX_AGE" envDefault:"168h" desc:"how long the notification log keeps a row; what is older is deleted once a minute; 0: no limit by age"`
@@ -49,6 +54,9 @@ type Config struct {
 	JWTAudience    string        `env:"ATTUNE_JWT_AUDIENCE" desc:"what a token's aud must name (default: anything)"`
 	JWTLeeway      time.Duration `env:"ATTUNE_JWT_LEEWAY" envDefault:"5s" desc:"how far the issuer's clock may be from ours"`
 	AllowedOrigins []string      `env:"ATTUNE_ALLOWED_ORIGINS" desc:"origins, besides our own, whose pages may call, comma-separated; without authentication their hosts are also the only domains that are answered to"`
+	TrustedProxies []string      `env:"ATTUNE_TRUSTED_PROXIES" desc:"addresses or networks of proxies, comma-separated, whose X-Forwarded-For and X-Forwarded-Proto are believed"`
+	TLSCert        string        `env:"ATTUNE_TLS_CERT_FILE" desc:"a PEM file with the certificate, and those between it and the root: serves HTTPS and HTTP/2; a file that is replaced is read again"`
+	TLSKey         string        `env:"ATTUNE_TLS_KEY_FILE" desc:"a PEM file with the certificate's key"`
 	Insecure       bool          `env:"ATTUNE_INSECURE" envDefault:"false" desc:"serve without authentication on an address that is not loopback"`
 	MetricsAddr    string        `env:"ATTUNE_METRICS_ADDR" desc:"an address of its own for /metrics"`
 	LogLevel       slog.Level    `env:"ATTUNE_LOG_LEVEL" envDefault:"info" desc:"debug, info, warn or error"`
@@ -152,6 +160,8 @@ func accepted(t reflect.Type) string {
 		return "debug, info, warn or error"
 	case reflect.TypeFor[bool]():
 		return "true or false"
+	case reflect.TypeFor[float64]():
+		return "a number"
 	}
 	return "a whole number"
 }
@@ -190,6 +200,13 @@ func (c Config) validate(parsed []error) (mistakes []error) {
 	check(c.QueueSize >= 1 && c.QueueSize <= 1_000_000, "ATTUNE_QUEUE_SIZE", "%d: want 1 to 1000000", c.QueueSize)
 	check(c.MaxConnections >= 0, "ATTUNE_MAX_CONNECTIONS", "%d: want 0 or more", c.MaxConnections)
 	check(c.MaxPerAddress >= 0, "ATTUNE_MAX_CONNECTIONS_PER_ADDRESS", "%d: want 0 or more", c.MaxPerAddress)
+	check(c.MaxPerUser >= 0, "ATTUNE_MAX_CONNECTIONS_PER_IDENTITY", "%d: want 0 or more", c.MaxPerUser)
+	for name, rate := range map[string]float64{"ATTUNE_REQUEST_RATE": c.RequestRate, "ATTUNE_REQUEST_RATE_PER_ADDRESS": c.AddressRate, "ATTUNE_SUBSCRIBE_RATE": c.SubscribeRate} {
+		check(rate >= 0 && rate <= 1e6, name, "%v: want 0 to 1000000", rate)
+	}
+	_, err = attunehttp.ParseProxies(c.TrustedProxies)
+	check(err == nil, "ATTUNE_TRUSTED_PROXIES", "%v", err)
+	check((c.TLSCert == "") == (c.TLSKey == ""), "ATTUNE_TLS_CERT_FILE", "is for use with ATTUNE_TLS_KEY_FILE: set both or none")
 	check(c.MaxFilters >= 0, "ATTUNE_MAX_FILTERS", "%d: want 0 or more", c.MaxFilters)
 	check(c.WindowBytes >= 1024, "ATTUNE_WINDOW_BYTES", "%d: want 1024 or more", c.WindowBytes)
 	check(c.WindowSize >= 0 && c.WindowSize <= 10_000_000, "ATTUNE_WINDOW_SIZE", "%d: want 0 to 10000000", c.WindowSize)

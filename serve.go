@@ -140,6 +140,11 @@ func serveDatabase(ctx context.Context, cfg Config, gone <-chan struct{}, listen
 	}
 	config := serverConfig(cfg, hub, listener, executions, actions, logger)
 	config.Auth = authority
+	if cfg.TLSCert != "" {
+		if config.Certificate, err = attunehttp.OpenCertificate(cfg.TLSCert, cfg.TLSKey, config.Logger); err != nil {
+			return named("ATTUNE_TLS_CERT_FILE", err)
+		}
+	}
 	if sourceOf(listener) == sourceLog {
 		config.Entities = pg.NewEntities(pool)
 	}
@@ -173,7 +178,11 @@ func serveDatabase(ctx context.Context, cfg Config, gone <-chan struct{}, listen
 	}
 	select {
 	case <-listener.Live():
-		fmt.Fprintf(stdout, "attune listens on http://%s\n", listeners.main.Addr())
+		scheme := "http"
+		if config.Certificate != nil {
+			scheme = "https"
+		}
+		fmt.Fprintf(stdout, "attune listens on %s://%s\n", scheme, listeners.main.Addr())
 		logger.InfoContext(ctx, "ready", slog.String("addr", listeners.main.Addr().String()),
 			slog.String("source", sourceOf(listener)), slog.Bool("own_database", gone != nil),
 			slog.Bool("executions", executions != nil), slog.Bool("runner", actions != nil), slog.Bool("authentication", authority != nil))
@@ -203,9 +212,11 @@ func serveDatabase(ctx context.Context, cfg Config, gone <-chan struct{}, listen
 // serverConfig puts the server together. Interfaces stay nil where there is nothing
 // behind them.
 func serverConfig(cfg Config, hub *broadcast.Hub, listener *pg.Listener, executions *pg.Executions, actions *runner.Runner, logger *slog.Logger) attunehttp.Config {
+	proxies, _ := attunehttp.ParseProxies(cfg.TrustedProxies) // was checked
 	server := attunehttp.Config{
 		Hub: hub, Page: web.Files(), Drain: cfg.Drain, AllowedOrigins: cfg.AllowedOrigins, LoopbackOnly: !cfg.Insecure && !cfg.authenticates(),
-		MaxConnections: cfg.MaxConnections, MaxPerAddress: cfg.MaxPerAddress,
+		MaxConnections: cfg.MaxConnections, MaxPerAddress: cfg.MaxPerAddress, MaxPerUser: cfg.MaxPerUser,
+		RequestRate: cfg.RequestRate, RequestRatePerAddress: cfg.AddressRate, SubscribeRate: cfg.SubscribeRate, TrustedProxies: proxies,
 		MetricsElsewhere: cfg.MetricsAddr != "", Version: version(),
 		Logger: logger.With(slog.String("component", "http")),
 		Source: func() attunehttp.SourceStats {

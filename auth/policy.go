@@ -176,7 +176,8 @@ func (id *Identity) VisibleTo() *int64 {
 	return &id.User
 }
 
-// Creator returns who an execution that the identity starts belongs to; nil: nobody.
+// Creator returns who an execution that the identity starts, and a connection that it
+// opens, belongs to; nil: nobody.
 func (id *Identity) Creator() *int64 {
 	if id.Role == RoleAnyone {
 		return nil

@@ -39,6 +39,10 @@ func (s *Server) authenticate(next http.Handler) http.Handler {
 				s.problem(w, r, err)
 				return
 			}
+			if !s.byUser.allow(userKey(id.User)) {
+				s.tooOften(w, r, "yours", s.byUser.perSecond)
+				return
+			}
 		}
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), identityKey{}, id)))
 	})

@@ -3,7 +3,6 @@ package http
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -18,17 +17,20 @@ const retryAfter = "5"
 // come back at once, wherever they go.
 const goodbyePace = 1000
 
-// capacity counts streams and long polls, in all and by address. A limit of 0 is none.
+// capacity counts streams and long polls, in all, by address and by user. A limit of 0 is
+// none.
 type capacity struct {
-	most, mostOfAddress int
+	most, mostOfAddress, mostOfUser int
 
 	mu        sync.Mutex
 	open      int
 	byAddress map[string]int
+	byUser    map[int64]int
 }
 
-// enter counts a connection of address in, if there is room; leave counts it out.
-func (c *capacity) enter(address string) (leave func(), err error) {
+// enter counts a connection of address in, and of user if that is not nil, if there is
+// room; leave counts it out.
+func (c *capacity) enter(address string, user *int64) (leave func(), err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -38,18 +40,31 @@ func (c *capacity) enter(address string) (leave func(), err error) {
 		return nil, &wire.Error{
 			Code: wire.CodeOverCapacity, Message: fmt.Sprintf("%d connections are open from your address, as many as this server takes", c.mostOfAddress),
 		}
+	case c.mostOfUser > 0 && user != nil && c.byUser[*user] >= c.mostOfUser:
+		return nil, &wire.Error{
+			Code: wire.CodeOverCapacity, Message: fmt.Sprintf("%d of your connections are open, as many as this server takes of one user", c.mostOfUser),
+		}
 	}
 	if c.byAddress == nil {
-		c.byAddress = make(map[string]int)
+		c.byAddress, c.byUser = make(map[string]int), make(map[int64]int)
 	}
 	c.open++
 	c.byAddress[address]++
+	if user != nil {
+		c.byUser[*user]++
+	}
 	return func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.open--
 		if c.byAddress[address]--; c.byAddress[address] == 0 {
 			delete(c.byAddress, address)
+		}
+		if user == nil {
+			return
+		}
+		if c.byUser[*user]--; c.byUser[*user] == 0 {
+			delete(c.byUser, *user)
 		}
 	}, nil
 }
@@ -60,11 +75,7 @@ func (s *Server) admit(r *http.Request) (leave func(), err error) {
 	if s.draining.Load() {
 		return nil, errDraining()
 	}
-	address, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		address = r.RemoteAddr
-	}
-	return s.capacity.enter(address)
+	return s.capacity.enter(s.clientAddress(r), identityOf(r).Creator())
 }
 
 func errDraining() *wire.Error {

@@ -109,6 +109,8 @@ func (s *Server) getExecution(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		defer leave()
+		// Over HTTP/2 the server's own deadline would end the wait; the answer gets one when it is written.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
 		open := s.metrics.connections.WithLabelValues("longpoll")
 		open.Inc()
 		defer open.Dec()
@@ -202,6 +204,7 @@ func (s *Server) createExecution(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // the body is read; what follows may take its time
 	req.Executor = identityOf(r).Creator()
 	cursor := s.Hub.Cursor()
 	x, err := s.Actions.Create(r.Context(), req)

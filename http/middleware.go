@@ -105,7 +105,7 @@ func (s *Server) sameOrigin(next http.Handler) http.Handler {
 				w.WriteHeader(http.StatusNoContent)
 				return
 			}
-		} else if u, err := url.Parse(origin); err != nil || !strings.EqualFold(u.Host, r.Host) {
+		} else if u, err := url.Parse(origin); err != nil || !strings.EqualFold(u.Host, r.Host) || s.encrypted(r) && u.Scheme != "https" {
 			s.problem(w, r, &wire.Error{
 				Code:    wire.CodeForbidden,
 				Message: fmt.Sprintf("origin %.200q may not call this server; ATTUNE_ALLOWED_ORIGINS lists those that may", origin),

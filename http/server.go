@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -115,6 +116,16 @@ type Config struct {
 	// LoopbackOnly refuses requests that name a foreign domain: that the address is a
 	// loopback is all that guards the server.
 	LoopbackOnly bool
+	// MaxPerUser bounds the streams and long polls of one identity; 0: no bound.
+	MaxPerUser int
+	// RequestRate bounds the requests a second of one identity, RequestRatePerAddress
+	// those of one client address, SubscribeRate what a WebSocket may ask for in a second;
+	// 0: no bound.
+	RequestRate, RequestRatePerAddress, SubscribeRate float64
+	// TrustedProxies are those whose X-Forwarded-For and X-Forwarded-Proto are believed.
+	TrustedProxies []netip.Prefix
+	// Certificate has connections encrypted; nil: they are not.
+	Certificate *Certificate
 	// AllowedOrigins are the origins, besides the server's own, whose pages may call.
 	AllowedOrigins []string
 	// MetricsElsewhere leaves /metrics out of the routes: it has its own address.
@@ -134,7 +145,8 @@ type Server struct {
 	readings readings
 	batches  batches
 
-	capacity capacity
+	capacity          capacity
+	byUser, byAddress rates // requests
 
 	draining atomic.Bool
 	closing  chan struct{}  // closed when streams shall say goodbye
@@ -146,6 +158,8 @@ type Server struct {
 func New(cfg Config) *Server {
 	s := &Server{Config: cfg, started: time.Now(), closing: make(chan struct{})}
 	s.capacity.most, s.capacity.mostOfAddress = cfg.MaxConnections, cfg.MaxPerAddress
+	s.capacity.mostOfUser = cfg.MaxPerUser
+	s.byUser.perSecond, s.byAddress.perSecond = cfg.RequestRate, cfg.RequestRatePerAddress
 	s.readings = readings{hub: cfg.Hub, rows: make(map[wire.Filter]*row)}
 	s.polls = polls{hub: cfg.Hub, waiting: make(map[int64]map[chan look]struct{}), changed: make(chan struct{}, 1)}
 	s.metrics = newMetrics(s)
@@ -155,7 +169,7 @@ func New(cfg Config) *Server {
 // Handler returns the routes. Streams outlive the requests that open them, in life.
 func (s *Server) Handler(life context.Context) http.Handler {
 	r := chi.NewRouter()
-	r.Use(s.observe, s.recover, s.ownName, s.sameOrigin, middleware.GetHead)
+	r.Use(s.observe, s.recover, s.ofAddress, s.ownName, s.sameOrigin, middleware.GetHead)
 	r.NotFound(s.notFound)
 	r.MethodNotAllowed(s.methodNotAllowed(r))
 
@@ -216,7 +230,14 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	defer endLife()
 	srv := s.httpServer(s.Handler(life))
 	served := make(chan error, 1)
-	go func() { served <- srv.Serve(ln) }()
+	go func() {
+		if s.Certificate == nil {
+			served <- srv.Serve(ln)
+			return
+		}
+		srv.TLSConfig = s.Certificate.config()
+		served <- srv.ServeTLS(ln, "", "") // with HTTP/2
+	}()
 	polling, stopPolling := context.WithCancel(context.WithoutCancel(ctx))
 	var polls sync.WaitGroup
 	defer polls.Wait()

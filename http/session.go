@@ -107,6 +107,3 @@ func (s *Server) withoutAuth(w http.ResponseWriter, r *http.Request) bool {
 	s.problem(w, r, &wire.Error{Code: wire.CodeNotFound, Message: "authentication is off on this server: there are no sessions and no tickets, and no need for them"})
 	return true
 }
-
-// encrypted reports whether the client's connection is.
-func (s *Server) encrypted(r *http.Request) bool { return r.TLS != nil }

@@ -48,12 +48,17 @@ func (a *answer) Read([]byte) (int, error) {
 	}
 }
 
+// Write takes the deadline back: HTTP/2 would reset the stream at that time, written to
+// or not.
 func (a *answer) Write(b []byte) (int, error) {
 	n, err := a.w.Write(b)
 	if err != nil {
 		return n, err
 	}
-	return n, a.rc.Flush()
+	if err := a.rc.Flush(); err != nil {
+		return n, err
+	}
+	return n, a.rc.SetWriteDeadline(time.Time{})
 }
 
 func (a *answer) SetReadDeadline(time.Time) error { return nil }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"golang.org/x/time/rate"
 
 	"attune/auth"
 	"attune/broadcast"
@@ -104,6 +105,7 @@ type webSocket struct {
 	closed atomic.Bool            // the peer has said goodbye
 	pingAt time.Time              // touched in turns only
 	bad    int                    // frames in a row; touched by the reader only
+	asks   *rate.Limiter          // of what the client asks for; touched by the reader only
 }
 
 func (c *webSocket) encode(frame *wire.Frame) []byte { return frame.WebSocket() }
@@ -215,6 +217,9 @@ func (c *webSocket) handleText(ctx context.Context, b []byte) {
 
 // handle does what a client asks for.
 func (c *webSocket) handle(ctx context.Context, m wire.ClientMessage) error {
+	if _, ping := m.(wire.Ping); !ping && c.tooOften() {
+		return &wire.Error{Code: wire.CodeOverCapacity, Message: fmt.Sprintf("too many frames: %v a second are answered", c.server.SubscribeRate)}
+	}
 	switch m := m.(type) {
 	case wire.Ping:
 		c.sub.Send(wire.Pong{})
@@ -237,6 +242,17 @@ func (c *webSocket) handle(ctx context.Context, m wire.ClientMessage) error {
 		c.sub.Unsubscribe(f, wire.Unsubscribed(m))
 	}
 	return nil
+}
+
+// tooOften reports whether the client asks for more than it may.
+func (c *webSocket) tooOften() bool {
+	if c.server.SubscribeRate <= 0 {
+		return false
+	}
+	if c.asks == nil { // most clients ask for a filter or two, on connecting
+		c.asks = newLimiter(c.server.SubscribeRate)
+	}
+	return !c.asks.Allow()
 }
 
 func (c *webSocket) subscribe(ctx context.Context, filters []wire.Filter, resume *string) error {
