@@ -2,7 +2,7 @@
 // or in the page where there is none, and every panel of every tab shows what it holds.
 //
 // Read, then follow: the newest executions are read page by page, and the stream starts from the cursor that came with
-// the first page, so nothing falls between. What the stream says while pages are read is applied on top of them. After a
+// the first page, so nothing falls between. What the stream says while something is read counts more than that. After a
 // gap, and after every lost connection, everything is read again, quietly; only then is it called live. Notifications are
 // applied in the order of the stream and never by their times: `updated` is when a transaction began, and a later commit
 // may bear the earlier one.
@@ -26,6 +26,7 @@ import { byId, isTerminal } from './format.js';
  * @property {number} updated
  * @property {[string, number][]} seen
  * @property {number} [reading] which read of everything had it
+ * @property {number} [heard] the number of the last notification about it
  *
  * What only an opened execution has; null while it is being read.
  * @typedef {{id: string, parameters: any, result: any, executor: string, error: string} | null} Detail
@@ -101,7 +102,8 @@ class Tab {
 export class Feed {
   /** @type {Map<string, Execution>} */ #executions = new Map();
   /** @type {Set<Tab>} */ #tabs = new Set();
-  /** What the stream touched since the present read began. @type {Set<string>} */ #touched = new Set();
+  #heard = 0; // notifications, so far
+  /** The numbers of those that told of a deletion, by id. @type {Map<string, number>} */ #deleted = new Map();
   /** @type {import('./attune.js').Notification[]} */ #recent = [];
   /** @type {Map<string, Detail>} */ #details = new Map();
   /** By type. @type {Map<string, {rows: Map<string, Entity>, error: string, loaded: boolean}>} */ #entities = new Map();
@@ -223,14 +225,15 @@ export class Feed {
 
   async #readAll() {
     const number = ++this.#readNumber;
-    this.#touched.clear();
+    const heard = this.#heard;
+    this.#deleted.clear();
     let before = '';
     let count = 0;
     /** @param {string} query @returns {Promise<any>} */
     const page = async (query) => {
-      const { body, cursor, skew } = await this.#read(`executions?brief=true&limit=${pageSize}${query}`);
+      const { body, cursor, skew, since } = await this.#read(`executions?brief=true&limit=${pageSize}${query}`);
       for (const item of body.items) {
-        this.#merge(item, number);
+        this.#merge(item, since, number);
       }
       count += body.items.length;
       if (!this.#connection) {
@@ -260,34 +263,39 @@ export class Feed {
       }
     }
     for (const [id, execution] of this.#executions) {
-      if (execution.reading !== number && !this.#touched.has(id) && (!before || byId(id, before) < 0)) {
+      if (execution.reading !== number && (execution.heard ?? 0) <= heard && (!before || byId(id, before) < 0)) {
         this.#remove(id);
       }
     }
     this.#become({ complete: !before });
   }
 
-  /** @param {string} path */
+  /** @param {string} path @returns what was read, and the number of the last notification that came before */
   async #read(path) {
     const sent = Date.now();
+    const since = this.#heard;
     const { body, cursor, date } = await read(new URL(path, this.root));
-    return { body, cursor, skew: date ? date + 500 - (sent + Date.now()) / 2 : 0 };
+    return { body, cursor, since, skew: date ? date + 500 - (sent + Date.now()) / 2 : 0 };
   }
 
-  /** Takes over a row that was read. @param {any} item @param {number} [number] of the read */
-  #merge(item, number) {
+  /**
+   * Takes over a row that was read, unless the stream told of it meanwhile: that may be newer, and the rest follows.
+   * @param {any} item @param {number} since the number of the last notification before the read @param {number} [number] of the read
+   */
+  #merge(item, since, number) {
     const id = String(item.id);
     const known = this.#executions.get(id);
     if (known) {
       known.reading = number ?? known.reading;
-      if (this.#touched.has(id)) {
-        return; // the stream may know better, and tells the rest
-      }
+    }
+    if ((known?.heard ?? this.#deleted.get(id) ?? 0) > since) {
+      return;
     }
     /** @type {Execution} */
     const now = {
       id, action: text(item.action_ref), parent: text(item.parent), status: text(item.status), created: time(item.created),
       started: time(item.started_at), updated: time(item.updated), seen: known?.seen ?? [], reading: number ?? this.#readNumber,
+      heard: known?.heard,
     };
     if (!known || known.status !== now.status || known.updated !== now.updated || known.started !== now.started ||
         known.parent !== now.parent || known.action !== now.action) {
@@ -376,6 +384,7 @@ export class Feed {
   /** @param {import('./attune.js').Notification} notification */
   #apply(notification) {
     const { entity_type: type, payload } = notification;
+    this.#heard++;
     const id = String(notification.entity_id);
     const size = JSON.stringify(payload)?.length ?? 0;
     const note = size > maxPayload ? { ...notification, payload: `${size} characters` } : notification;
@@ -402,8 +411,8 @@ export class Feed {
 
   /** @param {string} id @param {any} payload @param {number} at */
   #applyExecution(id, payload, at) {
-    this.#touched.add(id);
     if (payload?.op === 'deleted') {
+      this.#deleted.set(id, this.#heard);
       this.#remove(id);
       return;
     }
@@ -414,12 +423,12 @@ export class Feed {
       id, action: text(member('action_ref', known?.action)), parent: text(member('parent', known?.parent)),
       status: text(member('status', known?.status)), created: time(payload?.created) || (known?.created ?? 0),
       started: time(payload?.started_at) || (known?.started ?? 0), updated: time(payload?.updated) || at,
-      seen: known?.seen ?? [], reading: known?.reading,
+      seen: known?.seen ?? [], reading: known?.reading, heard: this.#heard,
     };
     if (now.status) {
       this.#put(now, at);
     }
-    if (!payload?.status || !now.action || !now.created || !now.started && now.status === 'running') {
+    if (!payload?.status || !now.action || !now.created || now.status === 'running' && !('started_at' in payload)) {
       this.#clarify(id); // whoever sent this does not tell all
     }
   }
@@ -439,9 +448,8 @@ export class Feed {
       }
       for (const unclear of ids) {
         try {
-          const { body } = await this.#read(`executions/${unclear}`);
-          this.#touched.delete(unclear);
-          this.#merge(body);
+          const { body, since } = await this.#read(`executions/${unclear}`);
+          this.#merge(body, since);
         } catch {
           // Gone, or the server is; the next read of everything tells.
         }
@@ -499,10 +507,8 @@ export class Feed {
     do {
       this.#readingOne.set(id, false);
       try {
-        const { body } = await this.#read(`executions/${encodeURIComponent(id)}`);
-        if (!this.#executions.has(id)) {
-          this.#merge(body);
-        }
+        const { body, since } = await this.#read(`executions/${encodeURIComponent(id)}`);
+        this.#merge(body, since);
         this.#tell(id, { id, parameters: body.parameters, result: body.result, executor: text(body.executor), error: '' });
       } catch (error) {
         if (error instanceof AttuneError && [400, 404].includes(error.status)) {
@@ -526,8 +532,8 @@ export class Feed {
     let before = '';
     try {
       for (let pages = 0; pages === 0 || before && pages < maxExecutions / 2 / pageSize; pages++) {
-        const { body } = await this.#read(`executions?brief=true&limit=${pageSize}&parent=${encodeURIComponent(parent)}${before && `&before=${before}`}`);
-        body.items.forEach((/** @type {any} */ item) => this.#merge(item));
+        const { body, since } = await this.#read(`executions?brief=true&limit=${pageSize}&parent=${encodeURIComponent(parent)}${before && `&before=${before}`}`);
+        body.items.forEach((/** @type {any} */ item) => this.#merge(item, since));
         before = text(body.next_before);
         this.#flush();
       }
