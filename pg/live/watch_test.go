@@ -213,6 +213,18 @@ func TestWatch_HostileNames(t *testing.T) {
 			t.Fatal(err)
 		}
 		l.wantTold(fmt.Sprintf(`%s odd %d user %d {"op":"created",%s:%d}`, channel, i, i, member, i))
+		exec(t, pool, fmt.Sprintf(`UPDATE %s SET %s = -1`, table, column))
+		l.wantTold(
+			fmt.Sprintf(`odd_deleted odd %d user %d {"op":"deleted",%s:%d}`, i, i, member, i),
+			fmt.Sprintf(`%s odd -1 user -1 {"op":"created",%s:-1}`, channel, member))
+		found, err := live.FindEntityTable(t.Context(), pool, "odd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		row, err := found.Read(t.Context(), pool, "-1")
+		if want := fmt.Sprintf(`{%s:-1}`, member); err != nil || string(row.Payload) != want {
+			t.Errorf("%s: read %s, %v, want %s", name, row.Payload, err, want)
+		}
 		status, err := live.ReadStatus(t.Context(), pool)
 		if err != nil {
 			t.Fatal(err)
