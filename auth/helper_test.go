@@ -80,3 +80,10 @@ func verify(tb testing.TB, v *auth.Verifier, text string) *auth.Identity {
 	}
 	return id
 }
+
+func equal[T comparable](tb testing.TB, what string, got, want T) {
+	tb.Helper()
+	if got != want {
+		tb.Errorf("%s: %v, want %v", what, got, want)
+	}
+}
