@@ -32,6 +32,9 @@ func TestLoadConfig_NamesEveryMistake(t *testing.T) {
 		"ATTUNE_DRAIN": "-1s", "ATTUNE_RUNNER": "perhaps", "ATTUNE_LOG_LEVEL": "loud", "ATTUNE_LOG_FORMAT": "xml",
 		"ATTUNE_CHANNELS": "a,," + strings.Repeat("x", 64), "ATTUNE_ALLOWED_ORIGINS": "app.example.com", "ATTUNE_SCHEMA": "",
 		"ATTUNE_METRICS_ADDR": "nowhere", "ATTUNE_LISTEN_URL": "postgres://direct", "ATTUNE_WORKERS": "-1", "ATTUNE_INSECURE": "maybe",
+		"ATTUNE_MAX_CONNECTIONS_PER_IDENTITY": "-1", "ATTUNE_REQUEST_RATE": "NaN", "ATTUNE_REQUEST_RATE_PER_ADDRESS": "fast", "ATTUNE_SUBSCRIBE_RATE": "-1",
+		"ATTUNE_TRUSTED_PROXIES": "10.0.0.0/8,proxy", "ATTUNE_TLS_CERT_FILE": "cert.pem", "ATTUNE_JWT_SECRET": "weak", "ATTUNE_JWT_LEEWAY": "-1s",
+		"ATTUNE_JWT_ALGORITHM": "none",
 	})
 	if err == nil {
 		t.Fatal("want an error")
@@ -39,6 +42,7 @@ func TestLoadConfig_NamesEveryMistake(t *testing.T) {
 	for _, name := range []string{
 		"LISTEN_ADDR", "CANARY_INTERVAL", "QUEUE_SIZE", "WINDOW_SIZE", "DRAIN", "RUNNER", "LOG_LEVEL", "LOG_FORMAT",
 		"CHANNELS", "ALLOWED_ORIGINS", "METRICS_ADDR", "LISTEN_URL", "WORKERS", "INSECURE",
+		"MAX_CONNECTIONS_PER_IDENTITY", "REQUEST_RATE", "REQUEST_RATE_PER_ADDRESS", "SUBSCRIBE_RATE", "TRUSTED_PROXIES", "TLS_CERT_FILE", "JWT_SECRET", "JWT_LEEWAY",
 	} {
 		if n := strings.Count(err.Error(), "\n  ATTUNE_"+name+": "); n != 1 {
 			t.Errorf("ATTUNE_%s is named %d times in:\n%v", name, n, err)
@@ -60,6 +64,9 @@ func TestLoadConfig_RefusesToBeOpen(t *testing.T) {
 		}
 		if _, err := loadConfig(map[string]string{"ATTUNE_LISTEN_ADDR": addr, "ATTUNE_INSECURE": "true"}); err != nil {
 			t.Errorf("%s, insecure: %v", addr, err)
+		}
+		if _, err := loadConfig(map[string]string{"ATTUNE_LISTEN_ADDR": addr, "ATTUNE_JWT_SECRET": "nZ7wq2LrV0xT5bKcE9sYhG3uJdM8aPf1"}); err != nil {
+			t.Errorf("%s, with authentication: %v", addr, err)
 		}
 	}
 }

@@ -124,6 +124,10 @@ func TestServe_CannotStart(t *testing.T) {
 			[]string{"DATABASE_URL=" + good.String(), "ATTUNE_JWKS_URL=http://issuer.example/keys", "ATTUNE_JWT_ALGORITHM=RS256"},
 			[]string{"ATTUNE_JWKS_URL: ", "want an https URL"},
 		},
+		"NoCertificate": {
+			[]string{"DATABASE_URL=" + good.String(), "ATTUNE_TLS_CERT_FILE=/nowhere/cert.pem", "ATTUNE_TLS_KEY_FILE=/nowhere/key.pem"},
+			[]string{"ATTUNE_TLS_CERT_FILE: ", "/nowhere/cert.pem"},
+		},
 		"KeysAway": {
 			[]string{"DATABASE_URL=" + good.String(), "ATTUNE_JWKS_URL=http://127.0.0.1:1/keys", "ATTUNE_JWT_ALGORITHM=RS256"},
 			[]string{"ATTUNE_JWKS_URL: ", "http://127.0.0.1:1/keys", "connection refused"},

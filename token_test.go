@@ -1,7 +1,16 @@
 package main_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
+	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -134,4 +143,48 @@ func TestToken_Mint_Refuses(t *testing.T) {
 			t.Error("the secret is told")
 		}
 	}
+}
+
+// Beyond loopback with authentication and TLS: the command line goes through it like
+// through anything else.
+func TestServe_TLS(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for file, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: cert}, keyFile: {Type: "PRIVATE KEY", Bytes: der}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := start(t, []string{
+		"DATABASE_URL=" + pgtest.Database(t), "ATTUNE_RUNNER=true", "ATTUNE_LISTEN_ADDR=0.0.0.0:0", "ATTUNE_DRAIN=300ms",
+		"ATTUNE_JWT_SECRET=" + jwtSecret, "ATTUNE_TLS_CERT_FILE=" + certFile, "ATTUNE_TLS_KEY_FILE=" + keyFile,
+	}, "serve")
+	s.says(s.stdout, "\n")
+	says := strings.TrimSpace(s.stdout.String())
+	if !strings.HasPrefix(says, "attune listens on https://") {
+		t.Fatalf("it printed %q", says)
+	}
+	env := []string{"ATTUNE_URL=https://127.0.0.1" + says[strings.LastIndex(says, ":"):], "SSL_CERT_FILE=" + certFile, "ATTUNE_TOKEN=" + mint(t, "--user", "7")}
+	if code, stdout, stderr := run(t, env, "action", "execute", "core.echo", "--param", "message=Hello!", "--wait"); code != 0 || !strings.Contains(stdout, "Hello!") || !strings.Contains(stderr, "wss://") {
+		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
+	}
+	p := start(t, env, "events", "--sse")
+	p.says(p.stderr, "connected to https://")
 }

@@ -97,6 +97,8 @@ func TestLimits_ForwardedFor(t *testing.T) {
 			true,
 		},
 		"Mapped":  {[]string{"127.0.0.1"}, []string{"X-Forwarded-For", "::ffff:192.0.2.1"}, []string{"X-Forwarded-For", "192.0.2.1"}, true},
+		"IPv6":    {[]string{"127.0.0.1"}, []string{"X-Forwarded-For", "2001:db8::1"}, []string{"X-Forwarded-For", "2001:db8::ffff:2"}, true},
+		"IPv6Not": {[]string{"127.0.0.1"}, []string{"X-Forwarded-For", "2001:db8::1"}, []string{"X-Forwarded-For", "2001:db8:0:1::1"}, false},
 		"Garbage": {[]string{"127.0.0.1"}, []string{"X-Forwarded-For", "192.0.2.1, x"}, []string{"X-Forwarded-For", "192.0.2.2, 1.2.3.4:80"}, true},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -26,10 +26,25 @@ func ParseProxies(texts []string) ([]netip.Prefix, error) {
 	return prefixes, nil
 }
 
-// clientAddress returns where a request comes from: the peer, or, behind a proxy that is
-// trusted, the last address in X-Forwarded-For that is no trusted proxy's itself. What
-// stands before that anybody may have written.
+// clientAddress returns where a request comes from, for limits: an address of IPv4, or the
+// network of an address of IPv6, of which a client has as many as it likes.
 func (s *Server) clientAddress(r *http.Request) string {
+	address := s.forwardedFor(r)
+	if ip, err := netip.ParseAddr(address); err == nil && ip.Is6() && !ip.Is4In6() {
+		if network, err := ip.WithZone("").Prefix(clientPrefix); err == nil {
+			return network.String()
+		}
+	}
+	return address
+}
+
+// clientPrefix is how long the network of a client is, in bits.
+const clientPrefix = 64
+
+// forwardedFor returns the peer, or, behind a proxy that is trusted, the last address in
+// X-Forwarded-For that is no trusted proxy's itself. What stands before that anybody may
+// have written.
+func (s *Server) forwardedFor(r *http.Request) string {
 	peer, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		return r.RemoteAddr

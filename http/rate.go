@@ -27,6 +27,7 @@ type rates struct {
 	mu       sync.Mutex
 	limiters map[string]*rate.Limiter
 	others   *rate.Limiter
+	swept    time.Time
 }
 
 // allow reports whether key may do it now.
@@ -49,7 +50,8 @@ func (r *rates) add(key string) *rate.Limiter {
 	if r.limiters == nil {
 		r.limiters, r.others = make(map[string]*rate.Limiter), newLimiter(r.perSecond)
 	}
-	if len(r.limiters) >= maxLimiters {
+	if now := time.Now(); len(r.limiters) >= maxLimiters && now.Sub(r.swept) >= time.Second {
+		r.swept = now
 		for known, l := range r.limiters {
 			if l.Tokens() >= float64(l.Burst()) {
 				delete(r.limiters, known)
