@@ -99,14 +99,16 @@ func (c *control) Opened(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, r := range revoked {
-		switch {
-		case r.TokenID != nil:
-			c.authority.Revoke(auth.Revocation{TokenID: *r.TokenID, At: r.Revoked})
-		case r.UserID != nil:
-			c.authority.Revoke(auth.Revocation{User: *r.UserID, At: r.Revoked})
+	list := make([]auth.Revocation, len(revoked))
+	for i, r := range revoked {
+		list[i].At = r.Revoked
+		if r.TokenID != nil {
+			list[i].TokenID = *r.TokenID
+		} else if r.UserID != nil {
+			list[i].User = *r.UserID
 		}
 	}
+	c.authority.Revoke(list...)
 	return nil
 }
 

@@ -65,9 +65,11 @@ func (a *Authority) TakeTicket(text string) (*Identity, error) {
 
 // Revoke withdraws tokens: those that are shown from now on are refused, and the
 // streams that were opened with them end with ErrWithdrawn.
-func (a *Authority) Revoke(r Revocation) {
+func (a *Authority) Revoke(revoked ...Revocation) {
 	a.mu.Lock()
-	a.revoked.add(r)
+	for _, r := range revoked {
+		a.revoked.add(r)
+	}
 	var ended []*Grant
 	for g := range a.grants {
 		if a.revoked.covers(g.Identity()) {

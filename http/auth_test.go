@@ -138,6 +138,9 @@ func TestAuth_WaysIn(t *testing.T) {
 		for _, site := range []string{"cross-site", "same-site"} {
 			s.get("/session", "Cookie", shown, "Sec-Fetch-Site", site).problem(403, "forbidden", "own pages")
 		}
+		s.do("DELETE", "/session", "").want(204) // there is nothing to guard
+		long := token(t, 7, only(strings.Fields(strings.Repeat("entity:something:that-is-long ", 90))...))
+		s.do("POST", "/session", "", "Authorization", "Bearer "+long).problem(413, "too_large", "browsers")
 		a = s.do("DELETE", "/session", "", "Cookie", "attune_token=expired", "Origin", s.url).want(204)
 		cookie, err = http.ParseSetCookie(a.header.Get("Set-Cookie"))
 		if err != nil || cookie.Name != "attune_token" || cookie.Value != "" || time.Until(cookie.Expires) > 0 {

@@ -1,6 +1,7 @@
 package http
 
 import (
+	"fmt"
 	"net/http"
 	"time"
 
@@ -31,6 +32,10 @@ func (s *Server) issueTicket(w http.ResponseWriter, r *http.Request) {
 	}{text, expires.UTC()}))
 }
 
+// maxCookie is the longest token that browsers keep in a cookie: with its name and what is
+// said of it, 4096 bytes.
+const maxCookie = 3900
+
 // session is the answer of /session.
 type session struct {
 	UserID    *int64     `json:"user_id"`
@@ -52,6 +57,9 @@ func (s *Server) openSession(w http.ResponseWriter, r *http.Request) {
 	}
 	if err == nil {
 		err = id.May(auth.OpenSession, auth.Subject{})
+	}
+	if err == nil && len(c.text) > maxCookie {
+		err = &wire.Error{Code: wire.CodeTooLarge, Message: fmt.Sprintf("the token has %d characters: browsers keep cookies of up to %d", len(c.text), maxCookie)}
 	}
 	if err != nil {
 		s.problem(w, r, err)
@@ -81,9 +89,11 @@ func (s *Server) closeSession(w http.ResponseWriter, r *http.Request) {
 	if s.withoutAuth(w, r) {
 		return
 	}
-	if err := ownPage(r); err != nil {
-		s.problem(w, r, err)
-		return
+	if len(r.CookiesNamed(sessionCookie)) > 0 {
+		if err := ownPage(r); err != nil {
+			s.problem(w, r, err)
+			return
+		}
 	}
 	http.SetCookie(w, s.cookie(r, "", time.Unix(1, 0)))
 	w.Header().Set("Cache-Control", "no-store")
