@@ -35,6 +35,7 @@ func TestAuth_Required(t *testing.T) {
 			s := k.in(t)
 			a := s.do(method, path, "{}")
 			a.problem(401, "unauthenticated", "Authorization: Bearer", "ticket")
+			equal(t, "resource policy", a.header.Get("Cross-Origin-Resource-Policy"), "same-origin")
 			if !strings.HasPrefix(a.header.Get("WWW-Authenticate"), "Bearer ") {
 				t.Errorf("WWW-Authenticate %q", a.header.Get("WWW-Authenticate"))
 			}
@@ -406,5 +407,11 @@ func TestAuth_Figures(t *testing.T) {
 		s.get(path, "Authorization", "Bearer "+token(t, 7, forExecution(1))).problem(403, "forbidden")
 		s.get(path, "Authorization", "Bearer "+token(t, 7, admin, only("entity_type:orders"))).problem(403, "forbidden")
 		s.get(path, "Authorization", "Bearer "+token(t, 7, admin)).want(200)
+	}
+	text := s.get("/metrics", "Authorization", "Bearer "+token(t, 7, admin)).want(200).body
+	for _, series := range []string{`attune_refused_total{code="unauthenticated"} 0`, `attune_refused_total{code="forbidden"} 6`, `attune_refused_total{code="over_capacity"} 0`} {
+		if !strings.Contains(text, series+"\n") {
+			t.Errorf("no %s in %s", series, text)
+		}
 	}
 }

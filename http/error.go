@@ -93,6 +93,9 @@ func (s *Server) problemStatus(w http.ResponseWriter, r *http.Request, status in
 	if status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", retryAfter)
 	}
+	if e.Code == wire.CodeUnauthenticated || e.Code == wire.CodeForbidden || e.Code == wire.CodeOverCapacity {
+		s.metrics.refused.WithLabelValues(string(e.Code)).Inc()
+	}
 	if status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", challenge(e.Message))
 	}

@@ -20,6 +20,7 @@ type metrics struct {
 	deliveries  *prometheus.CounterVec
 	slow        *prometheus.CounterVec
 	requests    *prometheus.HistogramVec
+	refused     *prometheus.CounterVec
 
 	webSockets, eventStreams *tally
 }
@@ -57,11 +58,17 @@ func newMetrics(s *Server) *metrics {
 			Help:    "How long requests took, streams excepted; long polls are among them.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5, 30, 300},
 		}, []string{"route", "method", "status"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "attune_refused_total", Help: "Requests of somebody unknown, who may not, or who asks for too much.",
+		}, []string{"code"}),
 	}
 	// Present from the start: a rate needs a zero.
+	for _, code := range []wire.Code{wire.CodeUnauthenticated, wire.CodeForbidden, wire.CodeOverCapacity} {
+		m.refused.WithLabelValues(string(code))
+	}
 	m.connections.WithLabelValues("longpoll")
 	m.webSockets, m.eventStreams = m.tally("ws"), m.tally("sse")
-	m.registry.MustRegister(m.connections, m.deliveries, m.slow, m.requests, newSourceCollector(s),
+	m.registry.MustRegister(m.connections, m.deliveries, m.slow, m.requests, m.refused, newSourceCollector(s),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
