@@ -63,11 +63,17 @@ func TestToken_Revoke(t *testing.T) {
 			began := time.Now()
 			for _, p := range followers {
 				p.says(p.stderr, "access_withdrawn")
+			}
+			took := time.Since(began)
+			t.Logf("withdrawn %s after the command", took)
+			if took > time.Second {
+				t.Errorf("withdrawn %s after the command, want within a second", took)
+			}
+			for _, p := range followers {
 				if code := p.wait(); code != 4 { // it comes back, and is refused
 					t.Errorf("exit code %d, want 4", code)
 				}
 			}
-			t.Logf("withdrawn after %s", time.Since(began))
 			for _, s := range servers {
 				if code, _, stderr := run(t, []string{"ATTUNE_URL=" + s.url, "ATTUNE_TOKEN=" + seven}, "events"); code != 4 || !strings.Contains(stderr, "revoked") {
 					t.Errorf("exit code %d: %s", code, stderr)
