@@ -2,6 +2,7 @@ package http
 
 import (
 	"sync"
+	"time"
 
 	"attune/wire"
 )
@@ -18,7 +19,7 @@ func (p *batches) get() *batch {
 	if b, ok := p.pool.Get().(*batch); ok {
 		return b
 	}
-	return new(batch)
+	return &batch{try: newTryWrite()}
 }
 
 func (p *batches) put(b *batch) {
@@ -31,13 +32,11 @@ func (p *batches) put(b *batch) {
 type batch struct {
 	frames []*wire.Frame
 	buf    []byte
+	try    *tryWrite
 }
 
 // write writes the frames to c, small ones as many at once as fit together.
 func (b *batch) write(c *stream) error {
-	if len(b.frames) == 1 {
-		return c.send(c.encode(b.frames[0]))
-	}
 	if b.buf == nil {
 		b.buf = make([]byte, 0, gatherSize)
 	}
@@ -45,18 +44,33 @@ func (b *batch) write(c *stream) error {
 	for _, frame := range b.frames {
 		encoded := c.encode(frame)
 		if len(buf)+len(encoded) > cap(buf) {
-			if err := c.send(buf); err != nil {
+			if err := b.send(c, buf); err != nil {
 				return err
 			}
 			buf = buf[:0]
 		}
 		if len(encoded) > cap(buf) {
-			if err := c.send(encoded); err != nil {
+			if err := b.send(c, encoded); err != nil {
 				return err
 			}
 			continue
 		}
 		buf = append(buf, encoded...)
 	}
-	return c.send(buf)
+	return b.send(c, buf)
+}
+
+// send writes to c, without a deadline as far as there is no need to wait.
+func (b *batch) send(c *stream, out []byte) error {
+	if c.raw == nil {
+		return c.send(out)
+	}
+	n := b.try.write(c.raw, out)
+	if n == len(out) {
+		return nil
+	}
+	if err := c.send(out[n:]); err != nil {
+		return err
+	}
+	return c.conn.SetWriteDeadline(time.Time{}) // it would end attempts, too
 }

@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"attune/auth"
@@ -46,6 +47,7 @@ type stream struct {
 
 	server *Server
 	conn   conn
+	raw    syscall.RawConn // of conn, where it is a socket
 	sub    *broadcast.Subscriber
 	grant  *auth.Grant // what may be seen, and for how long
 	tally  *tally
@@ -87,6 +89,9 @@ func (c *stream) start(ctx context.Context, greeting []byte, read func() (more b
 	s := c.server
 	s.streams.Add(1)
 	s.open.add(c)
+	if socket, ok := c.conn.(syscall.Conn); ok {
+		c.raw, _ = socket.SyscallConn()
+	}
 	if c.leave != nil {
 		c.tally.connections.Inc()
 	}
@@ -97,11 +102,7 @@ func (c *stream) start(ctx context.Context, greeting []byte, read func() (more b
 		c.due.Store(true)
 		c.kick()
 	})
-	c.run = func() {
-		defer s.streams.Done()
-		defer c.survive(ctx, c.release)
-		c.takeTurns(ctx)
-	}
+	c.run = func() { c.takeTurns(ctx) }
 	c.grant.Watch(c.sub.End)
 	go c.run()
 	c.read(ctx, read)
@@ -144,7 +145,11 @@ func (c *stream) end(why error) {
 	c.kick()
 }
 
+// takeTurns takes turns until there is nothing to do. A goroutine begins with a small
+// stack, and one that needs no more starts much faster: what is below here is flat.
 func (c *stream) takeTurns(ctx context.Context) {
+	defer c.server.streams.Done()
+	defer c.survive(ctx, c.release)
 	for {
 		asked := c.turns.Load()
 		if over := c.turn(ctx); over {
@@ -209,7 +214,12 @@ func (c *stream) deliver(ctx context.Context) error {
 	if batch.frames, err = c.sub.Take(ctx, batch.frames); err != nil || len(batch.frames) == 0 {
 		return err
 	}
-	if err := batch.write(c); err != nil {
+	if len(batch.frames) == 1 {
+		err = batch.send(c, c.encode(batch.frames[0]))
+	} else {
+		err = batch.write(c)
+	}
+	if err != nil {
 		return err
 	}
 	c.tally.deliveries.Add(float64(notifications(batch.frames)))
