@@ -259,6 +259,9 @@ func TestRun_Detached(t *testing.T) {
 			}
 			got := c.run(t, args...)
 			want := "attune execution wait 1 --url " + s.url + "\n"
+			if flag == "--json" {
+				want = strings.TrimSpace(want) + " --json\n"
+			}
 			if got.code != cli.ExitDetached || !strings.Contains(got.stderr, "execution 1,") || !strings.HasSuffix(got.stderr, want) {
 				t.Errorf("%+v", got)
 			}

@@ -109,7 +109,7 @@ func (a *app) waitForEntity(ctx context.Context, w entityWait) error {
 	default:
 		return w.explain(err)
 	}
-	p.always("To go on waiting: %s%s", w.command(), a.globals())
+	p.always("To go on waiting: %s%s", w.command(), a.again())
 	// The row is the answer where there is one; the user has been told the rest.
 	if a.json && e.EntityType == "" {
 		return err

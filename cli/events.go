@@ -81,7 +81,11 @@ func (a *app) follow(ctx context.Context, filters []string, opts client.StreamOp
 	})
 	if ctx.Err() != nil {
 		if last != "" {
-			p.always("To go on from here: attune events%s --cursor %s%s", flagged(" --filter ", filters), last, a.globals())
+			transport := ""
+			if opts.Transport == client.SSE {
+				transport = " --sse"
+			}
+			p.always("To go on from here: attune events%s%s --cursor %s%s", flagged(" --filter ", filters), transport, last, a.again())
 		}
 		return &SaidError{ExitDetached}
 	}

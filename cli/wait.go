@@ -29,10 +29,10 @@ func (a *app) waitFor(ctx context.Context, c *client.Client, p *printer, w waiti
 		tellOutcome(p, e)
 	case ctx.Err() != nil:
 		p.always("Detached from execution %d, which was not cancelled.", w.id)
-		p.always("To go on waiting: attune execution wait %d%s", w.id, a.globals())
+		p.always("To go on waiting: attune execution wait %d%s", w.id, a.again())
 	case errors.Is(err, client.ErrStillRunning):
 		p.always("Execution %d is not over after %s: status=%s", w.id, w.timeout, e.Status)
-		p.always("To go on waiting: attune execution wait %d%s", w.id, a.globals())
+		p.always("To go on waiting: attune execution wait %d%s", w.id, a.again())
 	}
 	return e, err
 }
@@ -63,14 +63,18 @@ func (a *app) conclude(ctx context.Context, e wire.Execution, err error) error {
 	return err
 }
 
-// globals returns the global flags as the user gave them, to be given again.
-func (a *app) globals() string {
+// again returns the flags that every command has, as the user gave them, for a command
+// that goes on.
+func (a *app) again() string {
 	s := ""
 	if a.profile != "" {
 		s += " --profile " + a.profile
 	}
 	if a.url != "" {
 		s += " --url " + a.url
+	}
+	if a.json {
+		s += " --json"
 	}
 	return s
 }

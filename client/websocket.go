@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -63,7 +64,7 @@ func (s *stream) overWebSocket(ctx context.Context) error {
 			s.cursor = "" // it would come again
 		}
 		if err != nil {
-			return fmt.Errorf("connection lost: %w", cause(ctx, err))
+			return fmt.Errorf("connection lost: %w", plainClose(cause(ctx, err)))
 		}
 		life.pause()
 		if err := s.receive(frame); err != nil {
@@ -104,6 +105,14 @@ func keepAlive(ctx context.Context, conn *websocket.Conn) {
 		_ = conn.Ping(ping)
 		cancel()
 	}
+}
+
+// plainClose says of a close frame what it says, without how the library came to read it.
+func plainClose(err error) error {
+	if closed, ok := errors.AsType[websocket.CloseError](err); ok {
+		return fmt.Errorf("closed by the server: %s (%d)", cmp.Or(closed.Reason, "no reason given"), int(closed.Code))
+	}
+	return err
 }
 
 // cause returns why ctx ended the operation, or err when it did not.

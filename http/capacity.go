@@ -3,6 +3,7 @@ package http
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"sync"
 	"time"
@@ -12,10 +13,6 @@ import (
 
 // retryAfter is when a refused client may come back, in seconds.
 const retryAfter = "5"
-
-// goodbyePace is how many goodbyes are said in a second, so that not all clients
-// come back at once, wherever they go.
-const goodbyePace = 1000
 
 // capacity counts streams and long polls, in all, by address and by user. A limit of 0 is
 // none.
@@ -93,16 +90,18 @@ func (s *Server) whileOpen(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// sayGoodbye ends all streams that are open, one after the other: the more there are,
-// the longer it takes, up to most of Drain. At the end of ctx it does not wait any more.
+// sayGoodbye ends all streams that are open, one after the other over most of Drain, each
+// at a moment of its own: their clients shall not come back all at once. The rest of Drain
+// is for them to answer. At the end of ctx it does not wait any more.
 func (s *Server) sayGoodbye(ctx context.Context) {
 	open := s.open.all()
-	spread := min(time.Duration(len(open))*time.Second/goodbyePace, s.Drain*4/5)
 	begun := time.Now()
 	for i, c := range open {
-		if turn := begun.Add(spread * time.Duration(i) / time.Duration(len(open))); time.Until(turn) > 0 {
+		turn := s.Drain * 4 / 5 / time.Duration(len(open))
+		wait := time.Until(begun.Add(time.Duration(i)*turn + rand.N(turn+1))) //nolint:gosec // no secret
+		if i > 0 && wait > 0 { // the first goes at once: often it is the only one
 			select {
-			case <-time.After(time.Until(turn)):
+			case <-time.After(wait):
 			case <-ctx.Done():
 			}
 		}

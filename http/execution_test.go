@@ -365,6 +365,7 @@ func TestExecutions_List(t *testing.T) {
 		full, brief := k.get("/executions/1000").object(), k.get("/executions?limit=1&parent=600&brief=true").object()["items"].([]any)[0]
 		full["parameters"], full["result"] = nil, nil
 		equal(t, "item", brief, any(full))
+		k.get("/executions?limit=1&limit=2").problem(400, "invalid_parameter", "limit", "2 times", "filter")
 		k.get("/executions?brief=maybe").problem(400, "invalid_parameter", "brief", "maybe", "true or false")
 	})
 

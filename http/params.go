@@ -136,5 +136,10 @@ func query(r *http.Request) (url.Values, error) {
 	if err != nil {
 		return nil, invalid("query string: %v", err)
 	}
+	for name, values := range q {
+		if len(values) > 1 && name != "filter" {
+			return nil, invalid("%.40q is given %d times: send one; only filter may be repeated", name, len(values))
+		}
+	}
 	return q, nil
 }

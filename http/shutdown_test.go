@@ -86,7 +86,7 @@ func TestShutdown_Stages(t *testing.T) {
 				t.Errorf("%s: goodbye after %s", g.transport, g.after)
 			}
 		}
-		d.within(t, time.Second)
+		d.within(t, drain)
 	}, withDrain)
 }
 
