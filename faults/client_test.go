@@ -141,6 +141,18 @@ func (c *client) receive(b []byte) faults.Frame {
 	return f
 }
 
+// awaitFence waits for a notification for as long as anything comes: a slow machine may
+// have much to catch up with.
+func (c *client) awaitFence(fence faults.Body) (arrived bool) {
+	for received, moved := 0, true; moved && !arrived; {
+		arrived = c.await(patience/5, func() bool { return c.fences[fence] })
+		c.mu.Lock()
+		received, moved = c.received, c.received > received
+		c.mu.Unlock()
+	}
+	return arrived
+}
+
 // await waits until ok, which is called with the lock held, returns true, or for the
 // limit.
 func (c *client) await(limit time.Duration, ok func() bool) bool {

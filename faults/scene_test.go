@@ -151,7 +151,7 @@ func (s *scene) finish() {
 		fence := s.db.fence()
 		all = true
 		for _, c := range s.clients {
-			all = all && c.await(patience/5, func() bool { return c.fences[fence] })
+			all = all && c.awaitFence(fence)
 		}
 	}
 	for _, c := range s.clients {

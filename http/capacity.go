@@ -99,7 +99,7 @@ func (s *Server) sayGoodbye(ctx context.Context) {
 	for i, c := range open {
 		turn := s.Drain * 4 / 5 / time.Duration(len(open))
 		wait := time.Until(begun.Add(time.Duration(i)*turn + rand.N(turn+1))) //nolint:gosec // no secret
-		if i > 0 && wait > 0 { // the first goes at once: often it is the only one
+		if i > 0 && wait > 0 {                                                // the first goes at once: often it is the only one
 			select {
 			case <-time.After(wait):
 			case <-ctx.Done():
