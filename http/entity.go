@@ -38,7 +38,7 @@ func (s *Server) getEntity(w http.ResponseWriter, r *http.Request) {
 		s.problem(w, r, err)
 		return
 	}
-	seen, err := s.readEntity(r.Context(), entityType, id, trustOf(r))
+	seen, err := s.readEntity(r.Context(), entityType, id, wantsNew(r))
 	if err != nil {
 		s.problem(w, r, err)
 		return
@@ -54,8 +54,8 @@ func (s *Server) getEntity(w http.ResponseWriter, r *http.Request) {
 }
 
 // readEntity reads a row; there is no body where there is none.
-func (s *Server) readEntity(ctx context.Context, entityType, id string, trust trust) (*reading, error) {
-	return s.readings.get(ctx, wire.EntityFilter(entityType, id), trust, func(ctx context.Context, r *reading) error {
+func (s *Server) readEntity(ctx context.Context, entityType, id string, anew bool) (*reading, error) {
+	return s.readings.get(ctx, wire.EntityFilter(entityType, id), anew, func(ctx context.Context, r *reading) error {
 		entity, err := s.Entities.Get(ctx, entityType, id)
 		if err == nil && entity.Payload != nil {
 			r.owner = entity.UserID

@@ -101,7 +101,7 @@ func (s *Server) getExecution(w http.ResponseWriter, r *http.Request) {
 
 	var seen *reading
 	if wait == 0 {
-		seen, err = s.readExecution(r.Context(), id, trustOf(r))
+		seen, err = s.readExecution(r.Context(), id, wantsNew(r))
 	} else {
 		leave, full := s.admit(r)
 		if full != nil {
@@ -137,8 +137,8 @@ func (s *Server) getExecution(w http.ResponseWriter, r *http.Request) {
 	s.answerUnless(w, r, seen.etag, seen.cursor, seen.body)
 }
 
-func (s *Server) readExecution(ctx context.Context, id int64, trust trust) (*reading, error) {
-	return s.readings.get(ctx, executionFilter(id), trust, func(ctx context.Context, r *reading) error {
+func (s *Server) readExecution(ctx context.Context, id int64, anew bool) (*reading, error) {
+	return s.readings.get(ctx, executionFilter(id), anew, func(ctx context.Context, r *reading) error {
 		x, err := s.Executions.Get(ctx, id)
 		if err != nil {
 			return err
@@ -164,7 +164,7 @@ func (s *Server) awaitExecution(ctx context.Context, id int64, wait time.Duratio
 		return nil, err
 	}
 	defer remove()
-	first, err := s.readExecution(ctx, id, always)
+	first, err := s.readExecution(ctx, id, false)
 	if err == nil {
 		err = readable(first)
 	}
@@ -181,9 +181,9 @@ func (s *Server) awaitExecution(ctx context.Context, id int64, wait time.Duratio
 				return now.reading, nil
 			}
 		case <-timer.C:
-			return s.readExecution(ctx, id, always)
+			return s.readExecution(ctx, id, false)
 		case <-s.closing:
-			return s.readExecution(ctx, id, always)
+			return s.readExecution(ctx, id, false)
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}

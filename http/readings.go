@@ -25,24 +25,15 @@ const (
 	maxReadingBytes = 64 << 10
 )
 
-// trust says when what the hub knows will do.
-type trust int
-
-const (
-	never   trust = iota // read it after the call
-	ifOften              // if it is asked for often
-	always
-)
-
-// trustOf returns what a request accepts. A client that must see what it has just
-// written says no-cache.
-func trustOf(r *http.Request) trust {
+// wantsNew reports whether a request is not to be answered with what is known: its
+// client has written by another way, and must see it.
+func wantsNew(r *http.Request) bool {
 	for _, directives := range r.Header.Values("Cache-Control") {
 		if strings.Contains(strings.ToLower(directives), "no-cache") {
-			return never
+			return true
 		}
 	}
-	return ifOften
+	return false
 }
 
 // errBrokenOff is what those get who waited for a reading that was never finished.
@@ -70,9 +61,9 @@ func (r *reading) setExecution(x wire.Execution) {
 
 // readings are the rows that are read, one query at a time each: those who ask while
 // one runs share the next, which begins after they asked, so that whoever has written,
-// and asks then, sees it. A row that is asked for often, or waited for, is answered as
-// it is known, as long as the hub has heard of no change: never older than a
-// notification that was received before, and never older than keepReading.
+// and asks then, sees it. A row that is asked for often is answered as it is known, as
+// long as the hub has heard of no change: never older than a notification that was
+// received before, and never older than keepReading.
 type readings struct {
 	hub *broadcast.Hub
 
@@ -109,10 +100,10 @@ func (q request) accepts(shared *sharedReading) bool {
 	return shared.begun.After(q.at) || shared.begun.After(q.oldest) && !shared.watch.Stale()
 }
 
-// get returns the row that f names, read with load unless what is known will do. The
-// reading is shared: it must not be changed.
-func (rs *readings) get(ctx context.Context, f wire.Filter, trust trust, load func(context.Context, *reading) error) (*reading, error) {
-	q := rs.ask(f, trust)
+// get returns the row that f names, read with load unless what is known will do, which
+// it will not for who wants it anew. The reading is shared: it must not be changed.
+func (rs *readings) get(ctx context.Context, f wire.Filter, anew bool, load func(context.Context, *reading) error) (*reading, error) {
+	q := rs.ask(f, anew)
 	for {
 		shared, mine, accepted := rs.join(f, q)
 		if mine {
@@ -139,7 +130,7 @@ func (rs *readings) forget(f wire.Filter) {
 }
 
 // ask counts a request for a row.
-func (rs *readings) ask(f wire.Filter, trust trust) request {
+func (rs *readings) ask(f wire.Filter, anew bool) request {
 	now := time.Now()
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
@@ -152,7 +143,7 @@ func (rs *readings) ask(f wire.Filter, trust trust) request {
 		r.asked = now
 		often = r.asks > oftenAsked
 	}
-	if trust == always || trust == ifOften && often {
+	if often && !anew {
 		return request{at: now, oldest: now.Add(-keepReading)}
 	}
 	return request{at: now, oldest: now}
