@@ -4,10 +4,12 @@
 GOLANGCI_LINT_VERSION := v2.15.0
 GOVULNCHECK_VERSION   := v1.9.0
 TYPESCRIPT_VERSION    := 5.9.3
+AXE_CORE_VERSION      := 4.14.1
 
 GOLANGCI_LINT := $(CURDIR)/.tools/golangci-lint-$(GOLANGCI_LINT_VERSION)/golangci-lint
 GOVULNCHECK   := $(CURDIR)/.tools/govulncheck-$(GOVULNCHECK_VERSION)/govulncheck
 TSC           := $(CURDIR)/.tools/typescript-$(TYPESCRIPT_VERSION)/node_modules/.bin/tsc
+AXE_CORE      := $(CURDIR)/.tools/axe-core-$(AXE_CORE_VERSION)/node_modules/axe-core/axe.min.js
 
 TEST_TIMEOUT ?= 30m
 
@@ -31,7 +33,7 @@ build: ## Build every package, and the binary into bin/
 	go build -o bin/ ./...
 
 .PHONY: test
-test: ## Run the tests with the race detector, in random order
+test: $(AXE_CORE) ## Run the tests with the race detector, in random order
 	go test -race -shuffle=on -count=1 -timeout=$(TEST_TIMEOUT) ./...
 
 # Everything between server, database and clients is broken, for minutes, and what was committed is compared with what
@@ -41,6 +43,11 @@ FAULTS_SOAK ?= 0s
 .PHONY: test-faults
 test-faults: ## Run the fault suite at length; FAULTS_SOAK=1h for longer
 	go test -race -count=1 -v -timeout=$(if $(filter 0s,$(FAULTS_SOAK)),30m,0) ./faults -full -soak=$(FAULTS_SOAK) $(FAULTS_FLAGS) | grep -v '^=== '
+
+# `make test` has the updates for a few seconds.
+.PHONY: test-dashboard
+test-dashboard: $(AXE_CORE) ## Run the browser tests at length: 500 updates a second for 30 s
+	go test -count=1 -v -timeout=$(TEST_TIMEOUT) -run '^TestDashboard' . -dashboard-burst=30s | grep -v '^=== '
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## Check format, imports and code
@@ -53,6 +60,9 @@ fmt: $(GOLANGCI_LINT) ## Format the code
 .PHONY: web-check
 web-check: $(TSC) ## Check the types of the dashboard's scripts
 	$(TSC) --project web/jsconfig.json
+
+.PHONY: axe-core
+axe-core: $(AXE_CORE) ## Fetch the checker of accessibility that the browser tests use
 
 .PHONY: web-vendor
 web-vendor: ## Fetch the dashboard's libraries anew, as web/vendor.sh pins them
@@ -97,3 +107,6 @@ $(GOVULNCHECK):
 
 $(TSC):
 	npm install --prefix .tools/typescript-$(TYPESCRIPT_VERSION) --no-audit --no-fund --ignore-scripts --loglevel=error typescript@$(TYPESCRIPT_VERSION)
+
+$(AXE_CORE):
+	npm install --prefix .tools/axe-core-$(AXE_CORE_VERSION) --no-audit --no-fund --ignore-scripts --loglevel=error axe-core@$(AXE_CORE_VERSION)

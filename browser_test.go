@@ -8,6 +8,10 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/heapprofiler"
+	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 )
 
@@ -56,8 +60,19 @@ type tab struct {
 // unless it matches expected, which may be nil.
 func (b *browser) open(t *testing.T, s *server, expected *regexp.Regexp) *tab {
 	t.Helper()
-	ctx, closeTab := chromedp.NewContext(b.ctx, chromedp.WithNewBrowserContext())
-	p := &tab{t, ctx, s.url}
+	return newTab(t, s.url, expected, b.ctx, chromedp.WithNewBrowserContext())
+}
+
+// another opens the page once more, in a window of its own of the same profile.
+func (p *tab) another() *tab {
+	p.t.Helper()
+	return newTab(p.t, p.url, nil, p.ctx, chromedp.WithNewWindow(true))
+}
+
+func newTab(t *testing.T, url string, expected *regexp.Regexp, parent context.Context, option chromedp.ContextOption) *tab { //nolint:revive // t comes first
+	t.Helper()
+	ctx, closeTab := chromedp.NewContext(parent, option)
+	p := &tab{t, ctx, url}
 	const last = "the test has ended"
 	messages := chromedp.Console(ctx)
 	var console sync.WaitGroup
@@ -135,6 +150,32 @@ func (p *tab) goTo(path string) {
 	p.t.Helper()
 	p.do(chromedp.Navigate(p.url + path))
 	eval[bool](p, helpers)
+}
+
+// heap returns how much memory the page's objects take, without those that are garbage,
+// in bytes.
+func (p *tab) heap() (used int) {
+	p.t.Helper()
+	p.do(chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+		if _, err := cdp.Call(ctx, t, heapprofiler.CollectGarbage, cdp.Empty{}); err != nil {
+			return err
+		}
+		usage, err := cdp.Call(ctx, t, runtime.GetHeapUsage, cdp.Empty{})
+		used = int(usage.UsedSize)
+		return err
+	}))
+	return used
+}
+
+// scheme has the system choose light or dark.
+func (p *tab) scheme(name string) {
+	p.t.Helper()
+	p.do(chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+		_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}},
+		})
+		return err
+	}))
 }
 
 // fits checks that nothing is wider than a small phone.

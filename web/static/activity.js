@@ -46,7 +46,7 @@ export class ActivityView {
       h('thead', null, h('tr', null, ...['Action', 'Ended', 'Failed', 'Going on', 'p50', 'p95'].map((name, at) => h('th', { scope: 'col', className: at > 0 ? 'number' : '' }, name)),
         h('td', { className: 'bars' }, ''))), this.actions);
     this.nothing = h('p', { className: 'faint', hidden: true }, 'Nothing ended in the last hour.');
-    this.node = h('section', { className: 'view page activity', 'aria-labelledby': 'view-title' },
+    this.node = h('section', { className: 'view page activity', tabIndex: 0, 'aria-labelledby': 'view-title' },
       h('div', { className: 'bar' }, h('h1', { id: 'view-title' }, 'The last hour'), h('span', { className: 'push' }), this.covers),
       h('div', { className: 'tiles' }, ...this.figures.map(({ node }) => node), this.running.node, this.waiting.node),
       h('div', { className: 'cards' },

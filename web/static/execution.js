@@ -51,7 +51,7 @@ export class ExecutionView {
       h('section', { className: 'card' }, h('h2', null, 'Commands'), this.commands),
       h('section', { className: 'card wide' }, h('h2', null, 'Notifications'), this.quiet, this.notes));
     this.missing = h('div', { className: 'empty', hidden: true });
-    this.node = h('section', { className: 'view page execution', 'aria-labelledby': 'view-title' },
+    this.node = h('section', { className: 'view page execution', tabIndex: 0, 'aria-labelledby': 'view-title' },
       h('div', { className: 'bar' }, this.back, this.heading, this.status, this.actionName,
         h('span', { className: 'push' }), this.cancel),
       this.failure, this.missing, this.body, this.sure);

@@ -60,7 +60,7 @@ export class SystemView {
     this.asOf = h('span', { className: 'faint' });
     this.types = h('table', null, h('thead', null, h('tr', null, h('th', { scope: 'col' }, 'Channel'), h('th', { scope: 'col', className: 'number' }, 'Received'))), h('tbody', null));
     this.gaps = h('table', null, h('thead', null, h('tr', null, h('th', { scope: 'col' }, 'Reason'), h('th', { scope: 'col', className: 'number' }, 'Gaps and skipped'))), h('tbody', null));
-    this.node = h('section', { className: 'view page system', 'aria-labelledby': 'view-title' },
+    this.node = h('section', { className: 'view page system', tabIndex: 0, 'aria-labelledby': 'view-title' },
       h('div', { className: 'bar' }, h('h1', { id: 'view-title' }, 'System'), h('span', { className: 'push' }), this.asOf),
       this.problem,
       h('div', { className: 'cards' }, ...cards.map(([title, figures]) => h('section', { className: 'card' }, h('h2', null, title),
