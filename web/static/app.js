@@ -133,7 +133,10 @@ setInterval(() => view.tick(), 1000);
 
 // --- keys ----------------------------------------------------------------------------------------------------------
 
+let used = ''; // the key that is down, if it did something
+
 document.addEventListener('keydown', (event) => {
+  used = '';
   const target = /** @type {HTMLElement} */ (event.target);
   const typing = target.matches('input, select, textarea') && event.key !== 'Escape';
   if (event.defaultPrevented || typing || event.ctrlKey || event.metaKey || event.altKey || document.querySelector('dialog[open]') ||
@@ -148,8 +151,11 @@ document.addEventListener('keydown', (event) => {
   } else if (!view.key(event)) {
     return;
   }
+  used = event.key;
   event.preventDefault();
 });
+// Moving the focus into the search must not write the key there; what was prevented above is not enough in every case.
+document.addEventListener('keypress', (event) => event.key === used && event.preventDefault());
 element('help').addEventListener('click', showHelp);
 
 void route();
