@@ -43,13 +43,13 @@ func TestListener_Outage(t *testing.T) {
 	each(t, func(t *testing.T, source string) {
 		t.Helper()
 		s := newScene(t, source)
-		p := newProxy(t, s.db.url)
-		s.serve(p.url)
+		p := pgtest.NewProxy(t, s.db.url)
+		s.serve(p.URL)
 		s.follow(s.server.url)
 		for range times(1, 5) {
-			s.fault(func() { p.refuse(true) })
+			s.fault(func() { p.Refuse(true) })
 			s.db.commit(1000, 50)
-			p.refuse(false)
+			p.Refuse(false)
 			s.server.ready()
 		}
 		s.finish()
@@ -63,16 +63,16 @@ func TestListener_HalfOpen(t *testing.T) {
 	each(t, func(t *testing.T, source string) {
 		t.Helper()
 		s := newScene(t, source)
-		p := newProxy(t, s.db.url)
-		s.serve(s.db.url, "ATTUNE_LISTEN_URL="+p.url)
+		p := pgtest.NewProxy(t, s.db.url)
+		s.serve(s.db.url, "ATTUNE_LISTEN_URL="+p.URL)
 		s.follow(s.server.url)
 		stop := s.db.load(4, 100)
 		for i := range times(2, 12) {
 			pass(300 * time.Millisecond)
-			s.fault(func() { p.halfOpen(i%2 == 0) })
+			s.fault(func() { p.HalfOpen(i%2 == 0) })
 			s.notLive()
-			p.halfOpen(true)
-			p.cut()
+			p.HalfOpen(true)
+			p.Cut()
 			s.server.ready()
 		}
 		stop()
@@ -86,13 +86,13 @@ func TestListener_Unlisten(t *testing.T) {
 	each(t, func(t *testing.T, source string) {
 		t.Helper()
 		s := newScene(t, source)
-		p := newProxy(t, s.db.url)
-		s.serve(s.db.url, "ATTUNE_LISTEN_URL="+p.url)
+		p := pgtest.NewProxy(t, s.db.url)
+		s.serve(s.db.url, "ATTUNE_LISTEN_URL="+p.URL)
 		s.follow(s.server.url)
 		stop := s.db.load(4, 100)
 		for range times(2, 12) {
 			pass(300 * time.Millisecond)
-			s.fault(func() { p.inject("UNLISTEN *") })
+			s.fault(func() { p.Inject("UNLISTEN *") })
 			s.notLive()
 			s.server.ready()
 		}

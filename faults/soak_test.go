@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"attune/pg/pgtest"
 )
 
 // episode is how long a server, its database and its clients live in a soak.
@@ -33,18 +35,18 @@ func TestSoak(t *testing.T) {
 func soakFor(t *testing.T, source string, d time.Duration, rng *rand.Rand) {
 	t.Helper()
 	s := newScene(t, source)
-	p := newProxy(t, s.db.url)
+	p := pgtest.NewProxy(t, s.db.url)
 	database := newNetwork(t, hostOf(t, s.db.url))
-	s.serve(at(t, s.db.url, database.addr), "ATTUNE_LISTEN_URL="+p.url)
+	s.serve(at(t, s.db.url, database.addr), "ATTUNE_LISTEN_URL="+p.URL)
 	n := newNetwork(t, s.server.addr)
 	s.follow("http://" + n.addr)
 	stop := s.db.load(4, 200)
 	moment := func(most int) { pass(time.Duration(rng.IntN(most)) * time.Millisecond) }
 	faults := []func(){
 		s.terminateListener,
-		func() { p.refuse(true); moment(1500); p.refuse(false) },
-		func() { p.halfOpen(false); moment(3000); p.halfOpen(true); p.cut() },
-		func() { p.inject("UNLISTEN *"); s.notLive() },
+		func() { p.Refuse(true); moment(1500); p.Refuse(false) },
+		func() { p.HalfOpen(false); moment(3000); p.HalfOpen(true); p.Cut() },
+		func() { p.Inject("UNLISTEN *"); s.notLive() },
 		func() { database.add(pick(rng, toxics())); moment(2000); database.heal() },
 		func() { n.add(pick(rng, toxics())); moment(2000); n.heal() },
 		n.heal,

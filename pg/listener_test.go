@@ -85,11 +85,11 @@ func TestListener_Run(t *testing.T) {
 	t.Run("CancelledWhileServerIsSilent", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
-		p, through := newProxy(t, url)
+		p := pgtest.NewProxy(t, url)
 		sink := newRecorder()
-		l, stop := run(t, pg.ListenerConfig{URL: through, Pool: connect(t, url), CanaryInterval: interval}, sink)
+		l, stop := run(t, pg.ListenerConfig{URL: p.URL, Pool: connect(t, url), CanaryInterval: interval}, sink)
 		<-l.Live()
-		p.halfOpen(false)
+		p.HalfOpen(false)
 		sink.await(t, 1, 1) // degraded: it is connecting anew, and gets no answer
 		began := time.Now()
 		stop()
@@ -127,12 +127,12 @@ func TestListener_Run_Lost(t *testing.T) {
 	t.Run("Outage", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
-		p, through := newProxy(t, url)
+		p := pgtest.NewProxy(t, url)
 		pool, sink := connect(t, url), newRecorder()
-		l := start(t, pg.ListenerConfig{URL: through, Pool: pool, CanaryInterval: interval}, sink)
+		l := start(t, pg.ListenerConfig{URL: p.URL, Pool: pool, CanaryInterval: interval}, sink)
 
 		began := time.Now()
-		p.refuse(true)
+		p.Refuse(true)
 		eventually(t, "a problem is reported", func() bool { return !l.Stats().Live })
 		sink.await(t, 1, 1)
 		if took := time.Since(began); took < time.Second || took > 3*time.Second {
@@ -142,7 +142,7 @@ func TestListener_Run_Lost(t *testing.T) {
 			t.Errorf("problem %q, backend %d", s.Problem, s.BackendPID)
 		}
 		notify(t, pool, 1) // is lost
-		p.refuse(false)
+		p.Refuse(false)
 		sink.await(t, 2, 2)
 		notify(t, pool, 2)
 		want := []string{"mode degraded", "gap listener_reconnected", "mode live", "notification execution 2"}
@@ -155,17 +155,17 @@ func TestListener_Run_Lost(t *testing.T) {
 // A connection that is up but brings nothing is found within two intervals.
 func TestListener_Run_Deaf(t *testing.T) {
 	t.Parallel()
-	deaf := map[string]func(p *proxy){
-		"HalfOpen": func(p *proxy) { p.halfOpen(true) },
-		"Unlisten": func(p *proxy) { p.inject("UNLISTEN *") },
+	deaf := map[string]func(p *pgtest.Proxy){
+		"HalfOpen": func(p *pgtest.Proxy) { p.HalfOpen(true) },
+		"Unlisten": func(p *pgtest.Proxy) { p.Inject("UNLISTEN *") },
 	}
 	for name, deafen := range deaf {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
-			p, through := newProxy(t, url)
+			p := pgtest.NewProxy(t, url)
 			pool, sink := connect(t, url), newRecorder()
-			l := start(t, pg.ListenerConfig{URL: through, Pool: pool, CanaryInterval: interval}, sink)
+			l := start(t, pg.ListenerConfig{URL: p.URL, Pool: pool, CanaryInterval: interval}, sink)
 			pid := l.Stats().BackendPID
 			passed := l.Stats().LastCanary
 			eventually(t, "another canary has passed", func() bool { return l.Stats().LastCanary.After(passed) })
@@ -196,19 +196,19 @@ func TestListener_Run_Deaf(t *testing.T) {
 	t.Run("CanaryCannotBeSent", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
-		p, through := newProxy(t, url)
+		p := pgtest.NewProxy(t, url)
 		direct, sink := connect(t, url), newRecorder()
-		l := start(t, pg.ListenerConfig{URL: url, Pool: connect(t, through), CanaryInterval: interval}, sink)
+		l := start(t, pg.ListenerConfig{URL: url, Pool: connect(t, p.URL), CanaryInterval: interval}, sink)
 		pid := l.Stats().BackendPID
 
-		p.refuse(true)
+		p.Refuse(true)
 		sink.await(t, 1, 1)
 		if s := l.Stats(); s.Live || !strings.Contains(s.Problem, "send a canary to PostgreSQL at host 127.0.0.1") {
 			t.Errorf("live %t, problem %q", s.Live, s.Problem)
 		}
 		notify(t, direct, 1)
 		sink.await(t, 2, 1)
-		p.refuse(false)
+		p.Refuse(false)
 		want := []string{"mode degraded", "notification execution 1", "gap listener_reconnected", "mode live"}
 		if diff := cmp.Diff(want, sink.await(t, 1, 4)); diff != "" {
 			t.Error(diff)
@@ -222,10 +222,10 @@ func TestListener_Run_Deaf(t *testing.T) {
 	t.Run("PooledConnectionHalfOpen", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
-		p, through := newProxy(t, url)
+		p := pgtest.NewProxy(t, url)
 		sink := newRecorder()
-		l := start(t, pg.ListenerConfig{URL: url, Pool: connect(t, through), CanaryInterval: interval}, sink)
-		p.halfOpen(true)
+		l := start(t, pg.ListenerConfig{URL: url, Pool: connect(t, p.URL), CanaryInterval: interval}, sink)
+		p.HalfOpen(true)
 		for range 2 {
 			passed := l.Stats().LastCanary
 			eventually(t, "another canary has passed", func() bool { return l.Stats().LastCanary.After(passed) })

@@ -137,9 +137,9 @@ func TestConnect_Refused(t *testing.T) {
 		})
 	}
 	t.Run("Silent", func(t *testing.T) {
-		p, through := newProxy(t, base)
-		p.halfOpen(false)
-		_, err := pg.Connect(t.Context(), through+"&connect_timeout=1")
+		p := pgtest.NewProxy(t, base)
+		p.HalfOpen(false)
+		_, err := pg.Connect(t.Context(), p.URL+"&connect_timeout=1")
 		checkRefusal(t, err, []string{"nothing answered in time", "firewalls"}, base)
 	})
 }
@@ -162,9 +162,9 @@ func TestListener_Run_Refused(t *testing.T) {
 		checkRefusal(t, err, []string{"canary interval -1s", "positive"}, base)
 	})
 	t.Run("CanaryCannotBeSent", func(t *testing.T) {
-		p, through := newProxy(t, base)
-		pool := connect(t, through)
-		p.refuse(true)
+		p := pgtest.NewProxy(t, base)
+		pool := connect(t, p.URL)
+		p.Refuse(true)
 		err := pg.NewListener(pg.ListenerConfig{URL: base, Pool: pool, CanaryInterval: interval}, newRecorder()).Run(t.Context())
 		checkRefusal(t, err, []string{"send a canary to PostgreSQL at host 127.0.0.1", "check that the server runs"}, base)
 	})

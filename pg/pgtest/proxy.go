@@ -1,4 +1,4 @@
-package faults_test
+package pgtest
 
 import (
 	"encoding/binary"
@@ -9,27 +9,29 @@ import (
 	"testing"
 )
 
-// proxy stands between this process and PostgreSQL and breaks what networks, poolers
-// and other people break. It understands the protocol as far as it needs: sslmode
+// Proxy stands between a client and PostgreSQL and breaks what networks, poolers and
+// other people break. It understands the protocol as far as it needs: sslmode
 // must be disable.
-type proxy struct {
-	t   *testing.T
-	ln  net.Listener
-	url string // through the proxy
+type Proxy struct {
+	// URL leads to the database, through the proxy.
+	URL string
 
-	wg sync.WaitGroup
+	t      *testing.T
+	ln     net.Listener
+	target string
+	wg     sync.WaitGroup
 
 	mu      sync.Mutex
-	target  string
 	links   map[*link]struct{}
 	closed  bool
 	refused bool // new connections are closed at once
+	muffled bool // no notification gets through, on any connection
 	stalled bool // new connections get no answer
 }
 
 // link is one connection through the proxy.
 type link struct {
-	proxy          *proxy
+	proxy          *Proxy
 	client, server net.Conn
 
 	mu       sync.Mutex
@@ -37,10 +39,10 @@ type link struct {
 	injected int  // answers from the server that the client did not ask for
 }
 
-// newProxy starts a proxy to the server of a database.
-func newProxy(t *testing.T, through string) *proxy {
+// NewProxy starts a proxy to the server of a database; it ends with t.
+func NewProxy(t *testing.T, database string) *Proxy {
 	t.Helper()
-	u, err := url.Parse(through)
+	u, err := url.Parse(database)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,36 +51,36 @@ func newProxy(t *testing.T, through string) *proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{t: t, ln: ln, target: u.Host, links: make(map[*link]struct{})}
+	p := &Proxy{t: t, ln: ln, target: u.Host, links: make(map[*link]struct{})}
 	p.wg.Go(p.accept)
 	t.Cleanup(func() {
 		p.mu.Lock()
 		p.closed = true
 		p.mu.Unlock()
 		_ = ln.Close()
-		p.cut()
+		p.Cut()
 		p.wg.Wait()
 	})
 	u.Host = ln.Addr().String()
-	p.url = u.String()
+	p.URL = u.String()
 	return p
 }
 
-func (p *proxy) accept() {
+func (p *Proxy) accept() {
 	for {
 		client, err := p.ln.Accept()
 		if err != nil {
 			return
 		}
 		p.mu.Lock()
-		refused, target := p.refused, p.target
+		refused := p.refused
 		p.mu.Unlock()
 		if refused {
 			_ = client.Close()
 			continue
 		}
 		var dialer net.Dialer
-		server, err := dialer.DialContext(p.t.Context(), "tcp", target)
+		server, err := dialer.DialContext(p.t.Context(), "tcp", p.target)
 		if err != nil {
 			_ = client.Close()
 			continue
@@ -126,16 +128,19 @@ func (l *link) answers() {
 
 // swallow reports whether a message of that type must not get through.
 func (l *link) swallow(kind byte) bool {
+	l.proxy.mu.Lock()
+	muffled := l.proxy.muffled
+	l.proxy.mu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	const readyForQuery = 'Z'
+	const notification, readyForQuery = 'A', 'Z'
 	if l.injected > 0 {
 		if kind == readyForQuery {
 			l.injected--
 		}
 		return true
 	}
-	return l.stalled
+	return l.stalled || muffled && kind == notification
 }
 
 func (l *link) close() {
@@ -144,7 +149,7 @@ func (l *link) close() {
 }
 
 // each calls do with every open connection.
-func (p *proxy) each(do func(*link)) {
+func (p *Proxy) each(do func(*link)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for l := range p.links {
@@ -152,22 +157,22 @@ func (p *proxy) each(do func(*link)) {
 	}
 }
 
-// cut closes all connections.
-func (p *proxy) cut() { p.each(func(l *link) { l.close() }) }
+// Cut closes all connections.
+func (p *Proxy) Cut() { p.each(func(l *link) { l.close() }) }
 
-// refuse makes the server unreachable, or reachable again.
-func (p *proxy) refuse(refused bool) {
+// Refuse makes the server unreachable, or reachable again.
+func (p *Proxy) Refuse(refused bool) {
 	p.mu.Lock()
 	p.refused = refused
 	p.mu.Unlock()
 	if refused {
-		p.cut()
+		p.Cut()
 	}
 }
 
-// halfOpen keeps all connections open but lets nothing come back on them any more;
+// HalfOpen keeps all connections open but lets nothing come back on them any more;
 // those made from now on get answers if answers is true.
-func (p *proxy) halfOpen(answers bool) {
+func (p *Proxy) HalfOpen(answers bool) {
 	p.each(func(l *link) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -178,11 +183,18 @@ func (p *proxy) halfOpen(answers bool) {
 	p.stalled = !answers
 }
 
-// inject runs sql in the sessions behind all connections, which must be idle, without
+// Muffle keeps all notifications back, as a transaction pooler does.
+func (p *Proxy) Muffle() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.muffled = true
+}
+
+// Inject runs sql in the sessions behind all connections, which must be idle, without
 // the client's knowledge.
-func (p *proxy) inject(sql string) {
+func (p *Proxy) Inject(sql string) {
 	message := []byte{'Q'}
-	message = binary.BigEndian.AppendUint32(message, uint32(4+len(sql)+1))
+	message = binary.BigEndian.AppendUint32(message, uint32(4+len(sql)+1)) //nolint:gosec // a statement of a test
 	message = append(append(message, sql...), 0)
 	p.each(func(l *link) {
 		l.mu.Lock()
