@@ -49,6 +49,11 @@ test-faults: ## Run the fault suite at length; FAULTS_SOAK=1h for longer
 test-dashboard: $(AXE_CORE) ## Run the browser tests at length: 500 updates a second for 30 s
 	go test -count=1 -v -timeout=$(TEST_TIMEOUT) -run '^TestDashboard' . -dashboard-burst=30s | grep -v '^=== '
 
+.PHONY: screenshots
+screenshots: ## Make the pictures in docs/screenshots anew
+	mkdir -p docs/screenshots
+	go test -count=1 -run '^TestDashboard_Screenshots$$' . -screenshots=$(CURDIR)/docs/screenshots
+
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## Check format, imports and code
 	$(GOLANGCI_LINT) run

@@ -167,6 +167,18 @@ func (p *tab) heap() (used int) {
 	return used
 }
 
+// screenshot returns what the page looks like, as PNG.
+func (p *tab) screenshot() []byte {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+	png, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return png
+}
+
 // scheme has the system choose light or dark.
 func (p *tab) scheme(name string) {
 	p.t.Helper()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -130,6 +131,37 @@ func TestDashboard_Scroll(t *testing.T) {
 	// 60 frames a second are 16.7 ms each; a machine that does something else is forgiven a second frame.
 	if limit := 34.0; got.Frames[0] > limit {
 		t.Errorf("a frame takes %.1f ms, want at most %.1f ms", got.Frames[0], limit)
+	}
+}
+
+// The page is there at once, and nothing moves when the data arrive.
+func TestDashboard_FirstPaint(t *testing.T) {
+	url := pgtest.Database(t)
+	s, db := serveWithRunner(t, url), connect(t, url)
+	execSQL(t, db, many(1000))
+	p := startBrowser(t).open(t, s, nil)
+	const runs, limit, limitLoaded = 5, 100.0, 1000.0
+	var paints []float64
+	for range runs {
+		p.goTo("/")
+		p.waits("it is live", `text('#badge') === 'live' && rows().length > 10 && performance.getEntriesByName('first-contentful-paint').length === 1`)
+		paints = append(paints, eval[float64](p, `performance.getEntriesByName('first-contentful-paint')[0].startTime`))
+	}
+	execSQL(t, db, `INSERT INTO attune.execution (id, action_ref) SELECT n, 'new' FROM generate_series(1001, 1050) n`)
+	p.waits("more came", `rows()[0].id === '1050'`)
+	shift := eval[float64](p, `new Promise((resolve) => new PerformanceObserver((list) => resolve(list.getEntries().reduce((sum, { value }) => sum + value, 0)))
+		.observe({ type: 'layout-shift', buffered: true }) ?? setTimeout(resolve, 500, 0))`)
+	slices.Sort(paints)
+	t.Logf("first paint: median %.0f ms of %.0f; layout shift %.4f (race detector: %t)", paints[runs/2], paints, shift, raceEnabled())
+	most := limit
+	if raceEnabled() {
+		most = limitLoaded
+	}
+	if paints[runs/2] > most {
+		t.Errorf("first paint after %.0f ms, want at most %.0f ms", paints[runs/2], most)
+	}
+	if shift > 0.02 {
+		t.Errorf("layout shift %.4f", shift)
 	}
 }
 

@@ -360,7 +360,7 @@ export class Feed {
           if (this.#state.phase !== 'connecting') {
             this.#distrust();
           } else {
-            this.#trusted = true; // the first stream: it starts before the first row was read
+            this.#trusted = !this.#busy; // the first stream: it starts before the first row was read
           }
         } else if (phase === 'refused' && error instanceof AttuneError && error.status === 403 && filter === 'all') {
           const { cursor: position } = /** @type {import('./attune.js').Connection} */ (this.#connection);
