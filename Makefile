@@ -100,6 +100,20 @@ fuzz: ## Fuzz each target for FUZZTIME inputs, or for that long
 		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime '$(FUZZTIME)' "$$package" </dev/null; \
 	done <<<"$$targets"
 
+# Linux only; takes minutes, and wants the machine for itself.
+.PHONY: bench
+bench: ## Measure speed and size beside the machine's limits, and print them with the goals
+	go run ./bench/table
+	bench/polling/run
+
+.PHONY: bench-short
+bench-short: ## Measure what the gate could compare, and fail when it is a quarter worse than recorded
+	go run ./bench/table -short
+
+.PHONY: bench-growth
+bench-growth: ## Draw how cost grows, into docs/plots
+	go test -run '^$$' -bench Growth -count 3 -timeout=$(TEST_TIMEOUT) ./broadcast | go run ./bench/plot docs/plots
+
 .PHONY: clean
 clean: ## Remove what the targets made
 	rm -rf bin .tools

@@ -1,0 +1,111 @@
+package main
+
+// work is one thing to do and what to look at.
+type work struct {
+	name     string
+	load     string // pushbench's flags
+	limit    string // arguments of pushbench limit; "": there is none
+	fresh    bool   // on a server that has done nothing before
+	measures []measure
+}
+
+// measure is a figure and what it stands beside.
+type measure struct {
+	name   string
+	unit   float64 // what of the report is one in the table
+	figure func(report) float64
+	limit  func(report) float64 // nil: there is none
+	goal   float64              // for the figure, in the table's unit
+	ratio  float64              // for figure / limit; 0: the goal is the figure's alone
+	above  float64              // for figure - limit, in the table's unit; 0 likewise
+	more   bool                 // more is better
+}
+
+// The goals for rates are ratios: of the absolute figure to what the machine allowed
+// when the goal was set.
+const (
+	goal1000 = 1.2 / 2.15
+	goal100  = 1.6 / 3.0
+)
+
+func perSecond(r report) float64      { return r.PerSecond }
+func cpu(r report) float64            { return r.CPU }
+func p50(r report) float64            { return r.P50 }
+func p99(r report) float64            { return r.P99 }
+func rss(r report) float64            { return r.RSS }
+func limitPerSecond(r report) float64 { return r.LimitPerSec }
+func limitCPU(r report) float64       { return r.LimitCPU }
+
+// table is what the project wants to be good at.
+func table() []work {
+	broadcast := func(name, load, limit string, rate, ratio, most float64) work {
+		return work{name: name, load: load, limit: limit, measures: []measure{
+			{name: "deliveries, 1000/s", unit: 1e3, figure: perSecond, limit: limitPerSecond, goal: rate, ratio: ratio, more: true},
+			{name: "CPU, s/million", unit: 1, figure: cpu, limit: limitCPU, goal: most},
+		}}
+	}
+	unique := func(name, load, limit string, ratio float64) work {
+		return work{name: name, load: "-filters unique -subs 10000 -publishers 4 " + load, limit: "notify -publishers 4 " + limit, measures: []measure{
+			{name: "deliveries, 1000/s", unit: 1e3, figure: perSecond, limit: limitPerSecond, ratio: ratio, more: true},
+			{name: "CPU, s/million", unit: 1, figure: cpu, limit: limitCPU, goal: 20},
+		}}
+	}
+	latency := func(name, load string, goal50, above50, goal99 float64) work {
+		return work{name: name, load: load, limit: "notify -rate 200 -messages 1000", measures: []measure{
+			{name: "p50, ms", unit: 1e3, figure: p50, limit: p50, goal: goal50, above: above50},
+			{name: "p99, ms", unit: 1e3, figure: p99, limit: p99, goal: goal99},
+		}}
+	}
+	const (
+		fanout1000 = "fanout -subs 1000 -messages 4000 -batch 16 -mode writev"
+		fanout100  = "fanout -subs 100 -messages 20000 -batch 16 -mode writev"
+	)
+	return []work{
+		broadcast("1,000 x 2,000, WebSocket", "-transport ws -subs 1000 -messages 2000 -publishers 4", fanout1000, 1200, goal1000, 1),
+		broadcast("1,000 x 2,000, SSE", "-transport sse -subs 1000 -messages 2000 -publishers 4", fanout1000, 1200, goal1000, 1),
+		broadcast("100 x 20,000, WebSocket", "-transport ws -subs 100 -messages 20000 -publishers 4", fanout100, 1600, goal100, .8),
+		broadcast("100 x 20,000, SSE", "-transport sse -subs 100 -messages 20000 -publishers 4", fanout100, 1600, goal100, .8),
+		broadcast("100 x 20,000, WebSocket, 16 a transaction", "-transport ws -subs 100 -messages 20000 -publishers 4 -batch 16 -window 256", fanout100, 1600, goal100, .8),
+		broadcast("100 x 20,000, SSE, 16 a transaction", "-transport sse -subs 100 -messages 20000 -publishers 4 -batch 16 -window 256", fanout100, 1600, goal100, .8),
+		unique("unique, 10,000 subscribers", "-messages 40000", "-messages 40000", .95),
+		unique("unique, 16 a transaction", "-messages 100000 -batch 16", "-messages 100000 -batch 16", .7),
+		unique("unique, 1,000 a transaction", "-messages 200000 -batch 1000 -window 4000", "-messages 200000 -batch 1000", .7),
+		latency("unique, 2,000/s", "-filters unique -subs 10000 -messages 10000 -rate 2000 -publishers 4", 0, .15, 1.2),
+		latency("100 subscribers, 100/s", "-subs 100 -messages 500 -rate 100", .8, 0, 1.6),
+		{name: "10,000 idle, WebSocket", load: "-transport ws -subs 10000 -messages 0 -settle 10s", fresh: true, measures: []measure{
+			{name: "memory each, kB", unit: 1e3, figure: rss, goal: 10},
+		}},
+		{name: "10,000 idle, SSE", load: "-transport sse -subs 10000 -messages 0 -settle 10s", fresh: true, measures: []measure{
+			{name: "memory each, kB", unit: 1e3, figure: rss, goal: 10},
+		}},
+		{name: "19,000 connections, one to all", load: "-subs 19000 -messages 10 -rate 1 -dialers 64", measures: []measure{
+			{name: "p99, ms", unit: 1e3, figure: p99, goal: 150},
+		}},
+	}
+}
+
+// gate is what the short form compares. CPU time beside the limit's is what other work
+// on the machine disturbs least; rates and latencies move with it, and are left out.
+// Memory has no limit to stand beside, and needs none.
+func gate() []work {
+	return []work{
+		{
+			name: "broadcast, WebSocket", load: "-transport ws -subs 500 -messages 1500 -publishers 4 -settle 500ms",
+			limit:    "fanout -subs 500 -messages 3200 -batch 16 -mode writev",
+			measures: []measure{{name: "CPU, s/million", unit: 1, figure: cpu, limit: limitCPU}},
+		},
+		{
+			name: "broadcast, SSE", load: "-transport sse -subs 500 -messages 1500 -publishers 4 -settle 500ms",
+			limit:    "fanout -subs 500 -messages 3200 -batch 16 -mode writev",
+			measures: []measure{{name: "CPU, s/million", unit: 1, figure: cpu, limit: limitCPU}},
+		},
+		{
+			name: "idle, WebSocket", load: "-transport ws -subs 5000 -messages 0 -settle 2s", fresh: true,
+			measures: []measure{{name: "memory each, kB", unit: 1e3, figure: rss}},
+		},
+		{
+			name: "idle, SSE", load: "-transport sse -subs 5000 -messages 0 -settle 2s", fresh: true,
+			measures: []measure{{name: "memory each, kB", unit: 1e3, figure: rss}},
+		},
+	}
+}
