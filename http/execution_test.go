@@ -199,14 +199,14 @@ func TestExecution_WaitWithoutNotification(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			k := k.in(t)
 			id := k.insert(wire.StatusRunning)
+			before := k.reads.n.Load()
 			done := make(chan answer)
 			go func() {
 				a, _ := k.try(http.MethodGet, path(id)+"?wait=1m", "")
 				done <- a
 			}()
 			k.connections("longpoll", 1)
-			reads := k.reads.n.Load()
-			eventually(t, "the first look", func() bool { return reads > 0 })
+			eventually(t, "the first look", func() bool { return k.reads.n.Load() > before })
 			k.failSilently(id)
 			tell()
 			got := <-done

@@ -63,7 +63,11 @@ func keep(in io.Reader, out io.Writer) int {
 	// that is gone is noticed on stdin. Caught and dropped: to ignore them
 	// would be inherited by PostgreSQL.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
-	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	// Another context, for stop would have SIGTERM end this process from then on, which
+	// interruptTools sends to all of its group.
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
 	dec := json.NewDecoder(in)
