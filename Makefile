@@ -53,6 +53,13 @@ screenshots: ## Make the pictures in docs/screenshots anew
 	mkdir -p docs/screenshots
 	go test -count=1 -run '^TestDashboard_Screenshots$$' . -screenshots=$(CURDIR)/docs/screenshots
 
+# The server is attacked over the network, with all of the junk; `make test` sends less of it.
+JUNK ?= 100000
+
+.PHONY: test-attacks
+test-attacks: ## Attack the server over the network; JUNK=1000000 for more junk
+	go test -race -count=1 -v -timeout=$(TEST_TIMEOUT) . -run '^TestAttack_' -junk=$(JUNK) | grep -v '^=== '
+
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## Check format, imports and code
 	$(GOLANGCI_LINT) run

@@ -89,7 +89,8 @@ func isDomain(hostport string) bool {
 func (s *Server) sameOrigin(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Add("Vary", "Origin") // also where there is none: a cache must not mix them up
-		origin := r.Header.Get("Origin")
+		// All of them: of two, one would be believed and the other looked at.
+		origin := strings.Join(r.Header.Values("Origin"), ", ")
 		if origin == "" {
 			next.ServeHTTP(w, r)
 			return

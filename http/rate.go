@@ -71,9 +71,14 @@ func newLimiter(perSecond float64) *rate.Limiter {
 }
 
 // ofAddress refuses requests of an address that makes too many, and bounds how long
-// their bodies take.
+// their bodies take. A connection ends with a body in chunks: net/http does not tell if
+// the request gave a length too, and whatever passed it on may have gone by that
+// (RFC 9112, section 6.1).
 func (s *Server) ofAddress(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.TransferEncoding) > 0 {
+			w.Header().Set("Connection", "close")
+		}
 		if !s.byAddress.allow(s.clientAddress(r)) {
 			s.tooOften(w, r, "your address", s.byAddress.perSecond)
 			return
