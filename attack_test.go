@@ -237,7 +237,10 @@ func (x *target) socket(t *testing.T, query, token string, after ...byte) *socke
 }
 
 // send sends bytes. The server may have closed already: what it has said still counts.
-func (s *socket) send(b []byte) { _, _ = s.conn.Write(b) }
+func (s *socket) send(b []byte) {
+	_ = s.conn.SetWriteDeadline(time.Now().Add(patience))
+	_, _ = s.conn.Write(b)
+}
 
 // text sends a text frame.
 func (s *socket) text(message string) { s.send(frame(0x81, []byte(message))) }
@@ -264,6 +267,9 @@ func frame(first byte, payload []byte) []byte {
 // next reads a frame of the server's.
 func (s *socket) next() (first byte, payload []byte, err error) {
 	var head [10]byte
+	if err := s.conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		return 0, nil, err
+	}
 	if _, err := io.ReadFull(s.r, head[:2]); err != nil {
 		return 0, nil, err
 	}
