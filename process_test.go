@@ -231,6 +231,25 @@ func (s *server) get(t *testing.T, path string) (status int, body string) {
 	return resp.StatusCode, string(text)
 }
 
+// leaves waits until the server is on its way out: not ready, or not to be reached any
+// more.
+func (s *server) leaves(t *testing.T) {
+	t.Helper()
+	eventually(t, "the server is on its way out", func() bool {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/readyz", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Close = true
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return true
+		}
+		defer resp.Body.Close()
+		return resp.StatusCode == http.StatusServiceUnavailable
+	})
+}
+
 // do makes a request on a connection of its own. The caller closes the body.
 func (s *server) do(t *testing.T, method, path, body string) *http.Response {
 	t.Helper()

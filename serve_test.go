@@ -88,6 +88,10 @@ func TestServe_EndsAndStartsAgain(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)
 	busy := "" // an execution whose action was running at the end
+	soon := 5 * time.Second
+	if raceEnabled() { // it is some times slower, and everything runs at once
+		soon *= 3
+	}
 	ends := []struct {
 		name string
 		end  func(s *server)
@@ -97,7 +101,7 @@ func TestServe_EndsAndStartsAgain(t *testing.T) {
 		{"SIGINT", func(s *server) { s.signal(syscall.SIGINT) }, 0},
 		{"SecondSIGINT", func(s *server) {
 			s.signal(syscall.SIGINT)
-			eventually(t, "the first one is heard", func() bool { status, _ := s.get(t, "/readyz"); return status == http.StatusServiceUnavailable })
+			s.leaves(t)
 			s.signal(syscall.SIGINT)
 		}, -1},
 		{"SIGKILL", func(s *server) { s.signal(syscall.SIGKILL) }, -1},
@@ -110,8 +114,8 @@ func TestServe_EndsAndStartsAgain(t *testing.T) {
 		took := time.Since(begun)
 		if i > 0 {
 			t.Logf("start after %s: %s", ends[i-1].name, took.Round(time.Millisecond))
-			if took > 5*time.Second {
-				t.Errorf("start after %s took %s, want at most 5s", ends[i-1].name, took)
+			if took > soon {
+				t.Errorf("start after %s took %s, want at most %s", ends[i-1].name, took, soon)
 			}
 		}
 		if busy != "" {
