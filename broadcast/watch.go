@@ -47,7 +47,11 @@ func (w *Watch) Close() {
 
 // expire makes the watches of a filter stale and forgets them.
 func (h *Hub) expire(f wire.Filter) {
-	for _, w := range h.watches[f] {
+	watches, watched := h.watches[f]
+	if !watched { // nearly always: every notification asks
+		return
+	}
+	for _, w := range watches {
 		w.stale.Store(true)
 	}
 	delete(h.watches, f)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
 
 	"attune/auth"
@@ -64,7 +63,7 @@ func may(r *http.Request, action auth.Action, about auth.Subject) error {
 
 // onExecution is what an action on one execution is about.
 func onExecution(id int64, executor *int64) auth.Subject {
-	return auth.Subject{Filter: wire.EntityFilter("execution", strconv.FormatInt(id, 10)), Owner: executor}
+	return auth.Subject{Filter: executionFilter(id), Owner: executor}
 }
 
 // onExecutions is what an action on executions at large is about.

@@ -3,7 +3,6 @@ package http
 import (
 	"context"
 	"net/http"
-	"strconv"
 
 	"github.com/go-chi/chi/v5"
 
@@ -50,12 +49,10 @@ func (s *Server) listEntities(w http.ResponseWriter, r *http.Request) {
 		s.problem(w, r, err)
 		return
 	}
-	limit := 50
-	if text := q.Get("limit"); text != "" {
-		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > maxList {
-			s.problem(w, r, invalid("limit %.40q: want 1 to %d", text, maxList))
-			return
-		}
+	limit, err := parseLimit(q)
+	if err != nil {
+		s.problem(w, r, err)
+		return
 	}
 	if s.Entities == nil {
 		s.problem(w, r, errNoLog())

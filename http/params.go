@@ -91,15 +91,13 @@ func parseID(text string) (int64, error) {
 
 // parseQuery parses the parameters of a list of executions.
 func parseQuery(q url.Values) (wire.ExecutionQuery, error) {
-	query := wire.ExecutionQuery{Status: wire.Status(q.Get("status")), ActionRef: q.Get("action_ref"), Limit: 50}
+	query := wire.ExecutionQuery{Status: wire.Status(q.Get("status")), ActionRef: q.Get("action_ref")}
 	if query.Status != "" && !query.Status.Known() {
 		return query, invalid("status %.40q: want one of %v", query.Status, wire.Statuses())
 	}
 	var err error
-	if text := q.Get("limit"); text != "" {
-		if query.Limit, err = strconv.Atoi(text); err != nil || query.Limit < 1 || query.Limit > maxList {
-			return query, invalid("limit %.40q: want 1 to %d", text, maxList)
-		}
+	if query.Limit, err = parseLimit(q); err != nil {
+		return query, err
 	}
 	if text := q.Get("brief"); text != "" {
 		if query.Brief, err = strconv.ParseBool(text); err != nil {
@@ -111,6 +109,19 @@ func parseQuery(q url.Values) (wire.ExecutionQuery, error) {
 	}
 	query.Before, err = parseOptionalID(q, "before")
 	return query, err
+}
+
+// parseLimit parses how long a page of a list may be.
+func parseLimit(q url.Values) (int, error) {
+	text := q.Get("limit")
+	if text == "" {
+		return 50, nil
+	}
+	limit, err := strconv.Atoi(text)
+	if err != nil || limit < 1 || limit > maxList {
+		return 0, invalid("limit %.40q: want 1 to %d", text, maxList)
+	}
+	return limit, nil
 }
 
 func parseOptionalID(q url.Values, name string) (*int64, error) {

@@ -70,11 +70,8 @@ func (p *polls) remove(id int64, ch chan look) {
 func (p *polls) subscribe(ctx context.Context) error {
 	// What is of interest is the row, not what is told of it: the last change is enough.
 	sub, _ := p.hub.Connect(broadcast.Latest())
-	executions, err := wire.ParseFilter("entity_type:execution")
-	if err == nil {
-		err = sub.Subscribe(ctx, []wire.Filter{executions}, nil, func(broadcast.Start) []wire.ServerMessage { return nil })
-	}
-	if err != nil {
+	nothing := func(broadcast.Start) []wire.ServerMessage { return nil }
+	if err := sub.Subscribe(ctx, []wire.Filter{onExecutions().Filter}, nil, nothing); err != nil {
 		sub.Close()
 		return err
 	}

@@ -16,7 +16,7 @@ func (s *Server) issueTicket(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	id := identityOf(r)
-	if err := id.May(auth.TakeTicket, auth.Subject{}); err != nil {
+	if err := may(r, auth.TakeTicket, auth.Subject{}); err != nil {
 		s.problem(w, r, err)
 		return
 	}
@@ -56,7 +56,7 @@ func (s *Server) openSession(w http.ResponseWriter, r *http.Request) {
 		err = &wire.Error{Code: wire.CodeForbidden, Message: `a session is opened with "Authorization: Bearer <token>"`}
 	}
 	if err == nil {
-		err = id.May(auth.OpenSession, auth.Subject{})
+		err = may(r, auth.OpenSession, auth.Subject{})
 	}
 	if err == nil && len(c.text) > maxCookie {
 		err = &wire.Error{Code: wire.CodeTooLarge, Message: fmt.Sprintf("the token has %d characters: browsers keep cookies of up to %d", len(c.text), maxCookie)}

@@ -35,13 +35,11 @@ func Revocations(ctx context.Context, pool *pgxpool.Pool) ([]Revocation, error) 
 			return list, nil
 		}
 	}
-	if server, ok := errors.AsType[*pgconn.PgError](err); ok {
-		switch server.Code {
-		case stateUndefinedTable, stateNoSchema:
-			return nil, nil
-		case stateNoPrivilege:
-			err = fmt.Errorf("%w: GRANT USAGE ON SCHEMA attune_live and GRANT SELECT ON attune_live.revocation to the server's role, so that it knows which tokens were taken back", err)
-		}
+	if errors.Is(orNoLog(err), ErrNoLog) {
+		return nil, nil
+	}
+	if server, ok := errors.AsType[*pgconn.PgError](err); ok && server.Code == stateNoPrivilege {
+		err = fmt.Errorf("%w: GRANT USAGE ON SCHEMA attune_live and GRANT SELECT ON attune_live.revocation to the server's role, so that it knows which tokens were taken back", err)
 	}
 	return nil, fmt.Errorf("read the revocations: %w", err)
 }
