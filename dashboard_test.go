@@ -2,9 +2,6 @@ package main_test
 
 import (
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -36,8 +33,7 @@ func TestDashboard(t *testing.T) {
 		p.fits()
 
 		command := eval[string](p, `text('#first')`)
-		sh := exec.CommandContext(t.Context(), "sh", "-c", command)
-		sh.Env = []string{"PATH=" + filepath.Dir(binary(t)) + ":" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "ATTUNE_URL=" + s.url, "GORACE=" + os.Getenv("GORACE")}
+		sh := shell(t, command, "ATTUNE_URL="+s.url)
 		if out, err := sh.CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", command, err, out)
 		}

@@ -1,9 +1,6 @@
 package main_test
 
 import (
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -35,8 +32,7 @@ func TestDashboard_Execution(t *testing.T) {
 	commands := eval[[]string](p, `[...document.querySelectorAll('.command pre')].map((pre) => pre.textContent)`)
 	equal(t, "commands", len(commands), 4)
 	for _, command := range commands {
-		sh := exec.CommandContext(t.Context(), "sh", "-c", command)
-		sh.Env = []string{"PATH=" + filepath.Dir(binary(t)) + ":" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "GORACE=" + os.Getenv("GORACE")}
+		sh := shell(t, command)
 		if out, err := sh.CombinedOutput(); err != nil || !strings.Contains(string(out), "{") {
 			t.Errorf("%s: %v\n%s", command, err, out)
 		}

@@ -231,6 +231,15 @@ func (s *server) get(t *testing.T, path string) (status int, body string) {
 	return resp.StatusCode, string(text)
 }
 
+// shell returns what runs a command line that is written for people, with attune in
+// the path and env besides.
+func shell(t *testing.T, line string, env ...string) *exec.Cmd {
+	t.Helper()
+	sh := exec.CommandContext(t.Context(), "sh", "-c", line)
+	sh.Env = append([]string{"PATH=" + filepath.Dir(binary(t)) + ":" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "GORACE=" + os.Getenv("GORACE")}, env...)
+	return sh
+}
+
 // leaves waits until the server is on its way out: not ready, or not to be reached any
 // more.
 func (s *server) leaves(t *testing.T) {

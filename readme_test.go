@@ -3,9 +3,6 @@ package main_test
 import (
 	"bytes"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -39,8 +36,7 @@ func TestReadme_Tour(t *testing.T) {
 	upTo(`"cursor"`)
 
 	command, transcript := example(t, readme, "attune action execute")
-	sh := exec.CommandContext(t.Context(), "sh", "-c", command+" 2>&1")
-	sh.Env = []string{"PATH=" + filepath.Dir(binary(t)) + ":" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "ATTUNE_URL=" + s.url, "GORACE=" + os.Getenv("GORACE")}
+	sh := shell(t, command+" 2>&1", "ATTUNE_URL="+s.url)
 	out, err := sh.CombinedOutput()
 	if err != nil || !shows(t, transcript, string(out)) {
 		t.Errorf("%s: %v\n%swhere the README has\n%s", command, err, out, transcript)

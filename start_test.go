@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -77,7 +76,7 @@ func TestServe_CannotStart(t *testing.T) {
 			[]string{"standby", "need the primary"},
 		},
 		"Pooler": {
-			[]string{"DATABASE_URL=" + pgbouncer(t, good), "ATTUNE_CANARY_INTERVAL=500ms"},
+			[]string{"DATABASE_URL=" + pgtest.PgBouncer(t, good.String()), "ATTUNE_CANARY_INTERVAL=500ms"},
 			[]string{"transaction pooler such as PgBouncer", "ATTUNE_LISTEN_URL"},
 		},
 		"AddressTaken": {
@@ -157,13 +156,9 @@ func TestServe_CannotStart(t *testing.T) {
 func TestServe_ListenURL(t *testing.T) {
 	t.Parallel()
 	direct := pgtest.Database(t)
-	u, err := url.Parse(direct)
-	if err != nil {
-		t.Fatal(err)
-	}
 	db := connect(t, direct)
 	execSQL(t, db, platform)
-	s := serve(t, "DATABASE_URL="+pgbouncer(t, u), "ATTUNE_LISTEN_URL="+direct)
+	s := serve(t, "DATABASE_URL="+pgtest.PgBouncer(t, direct), "ATTUNE_LISTEN_URL="+direct)
 	waiter := s.start(t, "execution", "wait", "1")
 	waiter.says(waiter.stderr, "subscribed to")
 	execSQL(t, db, `UPDATE attune.execution SET status = 'failed'`)
@@ -176,11 +171,7 @@ func TestServe_ListenURL(t *testing.T) {
 func TestServe_ListenURL_Runner(t *testing.T) {
 	t.Parallel()
 	direct := pgtest.Database(t)
-	u, err := url.Parse(direct)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := serveWithRunner(t, pgbouncer(t, u), "ATTUNE_LISTEN_URL="+direct)
+	s := serveWithRunner(t, pgtest.PgBouncer(t, direct), "ATTUNE_LISTEN_URL="+direct)
 	code, stdout, stderr := s.attune(t, "action", "execute", "core.echo", "--param", "message=Hello!", "--wait")
 	if code != 0 || stdout != "{\"message\":\"Hello!\"}\n" {
 		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
@@ -218,57 +209,4 @@ func standby(t *testing.T) string {
 		}
 	})
 	return s.URL()
-}
-
-// pgbouncer starts a transaction pooler in front of a database's server, and returns
-// the URL of the database through it.
-func pgbouncer(t *testing.T, direct *url.URL) string {
-	t.Helper()
-	program, err := exec.LookPath("pgbouncer")
-	if err != nil {
-		program = "/usr/sbin/pgbouncer" // not in an ordinary user's path
-	}
-	var lc net.ListenConfig
-	free, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := free.Addr().String()
-	if err := free.Close(); err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(addr)
-	password, _ := direct.User.Password()
-	ini := filepath.Join(t.TempDir(), "pgbouncer.ini")
-	if err := os.WriteFile(ini, []byte(strings.Join([]string{
-		"[databases]",
-		"* = host=" + direct.Hostname() + " port=" + direct.Port() + " user=" + direct.User.Username() + " password=" + password,
-		"[pgbouncer]",
-		"listen_addr = 127.0.0.1",
-		"listen_port = " + port,
-		"unix_socket_dir =",
-		"auth_type = any",
-		"pool_mode = transaction",
-		"",
-	}, "\n")), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	args := []string{ini}
-	if os.Getuid() == 0 { // which it refuses to run as
-		args = []string{"-u", "nobody", ini}
-	}
-	cmd := exec.CommandContext(t.Context(), program, args...)
-	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cmd.Wait() }) // the end of t's context has killed it
-	eventually(t, "pgbouncer listens", func() bool {
-		var dialer net.Dialer
-		conn, err := dialer.DialContext(t.Context(), "tcp", addr)
-		return err == nil && conn.Close() == nil
-	})
-	pooled := *direct
-	pooled.Host = addr
-	return pooled.String()
 }

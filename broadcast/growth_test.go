@@ -8,37 +8,22 @@ import (
 	"testing"
 
 	"attune/broadcast"
-	"attune/wire"
 )
 
 // BenchmarkGrowth shows how cost grows with one thing at a time; bench/plot draws it.
 func BenchmarkGrowth(b *testing.B) {
-	publish := func(b *testing.B, h *broadcast.Hub, n wire.Notification, subscribers []*broadcast.Subscriber) {
-		b.Helper()
-		frames := make([]*wire.Frame, 0, 8)
-		b.ReportAllocs()
-		for b.Loop() {
-			h.Publish(n)
-			for _, s := range subscribers {
-				var err error
-				if frames, err = s.Take(b.Context(), frames[:0]); err != nil || len(frames) != 1 {
-					b.Fatalf("got %d messages, %v", len(frames), err)
-				}
-			}
-		}
-	}
 	x := func(n int) string { return fmt.Sprintf("x=%d", n) }
 
 	for _, others := range []int{1, 10, 100, 1_000, 10_000} {
 		b.Run("Others/"+x(others), func(b *testing.B) {
 			h, _ := crowd(b, 0, others)
-			publish(b, h, execution(1), nil)
+			benchmarkPublish(b, h, execution(1), nil)
 		})
 	}
 	for _, matching := range []int{1, 10, 100, 1_000, 10_000} {
 		b.Run("Matching/"+x(matching), func(b *testing.B) {
 			h, subscribers := crowd(b, matching, 0)
-			publish(b, h, execution(1), subscribers)
+			benchmarkPublish(b, h, execution(1), subscribers)
 		})
 	}
 	for _, each := range []int{1, 10, 100} {
@@ -50,7 +35,7 @@ func BenchmarkGrowth(b *testing.B) {
 					drain(b, s)
 				}
 			}
-			publish(b, h, execution(1), subscribers)
+			benchmarkPublish(b, h, execution(1), subscribers)
 		})
 	}
 	for _, size := range []int{1, 100, 10_000, 1_000_000} {
@@ -59,7 +44,7 @@ func BenchmarkGrowth(b *testing.B) {
 			for range min(size, 100_000) {
 				h.Publish(execution(1))
 			}
-			publish(b, h, execution(1), nil)
+			benchmarkPublish(b, h, execution(1), nil)
 		})
 	}
 	for _, size := range []int{100, 1_000, 10_000, 100_000} {
@@ -67,7 +52,7 @@ func BenchmarkGrowth(b *testing.B) {
 			h, subscribers := crowd(b, 100, 0)
 			n := execution(1)
 			n.Payload = json.RawMessage(`{"pad":"` + strings.Repeat("x", size-len(`{"pad":""}`)) + `"}`)
-			publish(b, h, n, subscribers)
+			benchmarkPublish(b, h, n, subscribers)
 		})
 	}
 	// Frames are shared, so what a queue takes is its places.

@@ -10,7 +10,6 @@ import (
 	"attune/auth"
 	"attune/pg"
 	"attune/pg/live"
-	"attune/pg/pgtest"
 )
 
 // publishTo publishes a notification about an execution that belongs to a user; nil: to
@@ -362,19 +361,8 @@ func TestAuth_LongPoll(t *testing.T) {
 // TestAuth_Entities: another's row is as good as none.
 func TestAuth_Entities(t *testing.T) {
 	t.Parallel()
-	pool, err := pg.Connect(t.Context(), pgtest.Database(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
-	for _, sql := range []string{`CREATE TABLE orders (id int PRIMARY KEY, who bigint)`, `INSERT INTO orders VALUES (7, 7), (8, 8), (0, NULL)`} {
-		if _, err := pool.Exec(t.Context(), sql); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := live.Watch(t.Context(), pool, "orders", live.WatchOptions{UserID: "who"}); err != nil {
-		t.Fatal(err)
-	}
+	pool := watchedTables(t, `CREATE TABLE orders (id int PRIMARY KEY, who bigint); INSERT INTO orders VALUES (7, 7), (8, 8), (0, NULL)`,
+		map[string]live.WatchOptions{"orders": {UserID: "who"}})
 	s := start(t, withAuth(t), func(cfg *setup) { cfg.Entities = pg.NewEntities(pool) })
 	as := func(text string) []string { return []string{"Authorization", "Bearer " + text} }
 	s.get("/entities/orders/7", as(token(t, 7))...).want(200)

@@ -15,6 +15,7 @@ import (
 
 	"attune/broadcast"
 	"attune/pg"
+	"attune/pg/live"
 	"attune/pg/pgtest"
 	"attune/runner"
 	"attune/wire"
@@ -153,3 +154,26 @@ func (k *stack) failSilently(id int64) {
 }
 
 func path(id int64) string { return fmt.Sprintf("/executions/%d", id) }
+
+// watchedTables makes tables in a database of their own, watches them, and returns
+// what leads there.
+func watchedTables(t *testing.T, sql string, tables map[string]live.WatchOptions) *pgxpool.Pool {
+	t.Helper()
+	pool, err := pg.Connect(t.Context(), pgtest.Database(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	if _, err := pool.Exec(t.Context(), sql); err != nil {
+		t.Fatal(err)
+	}
+	if err := live.Install(t.Context(), pool); err != nil {
+		t.Fatal(err)
+	}
+	for table, o := range tables {
+		if err := live.Watch(t.Context(), pool, table, o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return pool
+}

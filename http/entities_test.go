@@ -5,30 +5,15 @@ import (
 
 	"attune/pg"
 	"attune/pg/live"
-	"attune/pg/pgtest"
 )
 
 func TestEntities(t *testing.T) {
 	t.Parallel()
-	pool, err := pg.Connect(t.Context(), pgtest.Database(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
-	if _, err := pool.Exec(t.Context(), `
+	pool := watchedTables(t, `
 		CREATE TABLE orders (id bigint PRIMARY KEY, status text, who bigint); CREATE TABLE dots (id text PRIMARY KEY); CREATE TABLE empty (id int PRIMARY KEY);
 		INSERT INTO orders VALUES (9, '<paid>', 7), (100, NULL, NULL), (9007199254740993, 'new', 8);
-		INSERT INTO dots VALUES ('a.b'), ('not a key'), ('b')`); err != nil {
-		t.Fatal(err)
-	}
-	if err := live.Install(t.Context(), pool); err != nil {
-		t.Fatal(err)
-	}
-	for table, o := range map[string]live.WatchOptions{"orders": {Columns: []string{"status"}, UserID: "who"}, "dots": {}, "empty": {}} {
-		if err := live.Watch(t.Context(), pool, table, o); err != nil {
-			t.Fatal(err)
-		}
-	}
+		INSERT INTO dots VALUES ('a.b'), ('not a key'), ('b')`,
+		map[string]live.WatchOptions{"orders": {Columns: []string{"status"}, UserID: "who"}, "dots": {}, "empty": {}})
 	s := start(t, func(cfg *setup) { cfg.Entities = pg.NewEntities(pool) })
 	cursor := s.publish(1)
 

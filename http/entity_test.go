@@ -17,38 +17,20 @@ import (
 	attunehttp "attune/http"
 	"attune/pg"
 	"attune/pg/live"
-	"attune/pg/pgtest"
 	"attune/web"
 	"attune/wire"
 )
 
 func TestEntity(t *testing.T) {
 	t.Parallel()
-	pool, err := pg.Connect(t.Context(), pgtest.Database(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
-	exec := func(sql string) {
-		t.Helper()
-		if _, err := pool.Exec(t.Context(), sql); err != nil {
-			t.Fatal(err)
-		}
-	}
-	exec(`CREATE TABLE orders (id int PRIMARY KEY, status text, who int)`)
-	exec(`CREATE TABLE parcels (id uuid PRIMARY KEY, note text)`)
-	exec(`CREATE TABLE dots (id text PRIMARY KEY)`)
-	exec(`INSERT INTO orders VALUES (42, '<paid>', 7), (43, NULL, NULL)`)
-	exec(`INSERT INTO parcels VALUES ('a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', 'é')`)
-	exec(`INSERT INTO dots VALUES ('..'), ('a.b')`)
-	if err := live.Install(t.Context(), pool); err != nil {
-		t.Fatal(err)
-	}
-	for table, o := range map[string]live.WatchOptions{"orders": {Columns: []string{"status"}, UserID: "who"}, "parcels": {}, "dots": {}} {
-		if err := live.Watch(t.Context(), pool, table, o); err != nil {
-			t.Fatal(err)
-		}
-	}
+	pool := watchedTables(t, `
+		CREATE TABLE orders (id int PRIMARY KEY, status text, who int);
+		CREATE TABLE parcels (id uuid PRIMARY KEY, note text);
+		CREATE TABLE dots (id text PRIMARY KEY);
+		INSERT INTO orders VALUES (42, '<paid>', 7), (43, NULL, NULL);
+		INSERT INTO parcels VALUES ('a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', 'é');
+		INSERT INTO dots VALUES ('..'), ('a.b')`,
+		map[string]live.WatchOptions{"orders": {Columns: []string{"status"}, UserID: "who"}, "parcels": {}, "dots": {}})
 	s := start(t, func(cfg *setup) { cfg.Entities = pg.NewEntities(pool) })
 	cursor := s.publish(1)
 
@@ -72,7 +54,9 @@ func TestEntity(t *testing.T) {
 	}
 	a = s.get("/entities/orders/42", "If-None-Match", `"other", `+etag).want(304)
 	equal(t, "cursor of 304", a.header.Get("Attune-Cursor"), cursor)
-	exec(`UPDATE orders SET status = 'shipped'`)
+	if _, err := pool.Exec(t.Context(), `UPDATE orders SET status = 'shipped'`); err != nil {
+		t.Fatal(err)
+	}
 	if a = s.get("/entities/orders/42", "If-None-Match", etag).want(200); a.header.Get("ETag") == etag {
 		t.Error("another row with the same ETag")
 	}
