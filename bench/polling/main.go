@@ -18,11 +18,14 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"attune/bench/measured"
 )
 
 func main() {
@@ -61,12 +64,21 @@ func run(ctx context.Context, args []string) (err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
-	attune, err := startAttune(ctx)
+	dir, err := measured.Dir("polling")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, attune.stop()) }()
-	pool, err := pgxpool.New(ctx, attune.database)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	binary := filepath.Join(dir, "attune")
+	if err := measured.Build(ctx, ".", binary); err != nil {
+		return err
+	}
+	attune, err := measured.StartAttune(binary, filepath.Join(dir, "data"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, attune.Stop()) }()
+	pool, err := pgxpool.New(ctx, attune.Database+"?pool_max_conns=16")
 	if err != nil {
 		return fmt.Errorf("connect to the server's database: %w", err)
 	}
@@ -76,7 +88,7 @@ func run(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	path := fmt.Sprintf("/executions/%d", id)
-	body, err := get(ctx, "http://"+attune.address+path)
+	body, err := get(ctx, attune.URL()+path)
 	if err != nil {
 		return err
 	}
@@ -84,7 +96,7 @@ func run(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, static.stop()) }()
+	defer func() { err = errors.Join(err, static.Stop()) }()
 	fmt.Printf("GET %s, %d bytes, %d keep-alive connections\n", path, len(body), cfg.connections)
 	if err := poll(ctx, cfg, attune, static, pool, id); err != nil {
 		return err
@@ -93,14 +105,14 @@ func run(ctx context.Context, args []string) (err error) {
 }
 
 // poll prints how often a row that does not change is answered.
-func poll(ctx context.Context, cfg config, attune, static *process, pool *pgxpool.Pool, id int64) error {
+func poll(ctx context.Context, cfg config, attune, static *measured.Server, pool *pgxpool.Pool, id int64) error {
 	path := fmt.Sprintf("/executions/%d", id)
 	var rates [3][]float64
 	var ofStatic, ofSelect []float64
 	for range cfg.rounds {
 		loads := []func() (float64, error){
-			func() (float64, error) { return requests(ctx, static.address, path, "", cfg.connections, cfg.turn) },
-			func() (float64, error) { return requests(ctx, attune.address, path, "", cfg.connections, cfg.turn) },
+			func() (float64, error) { return requests(ctx, static.Address, path, "", cfg.connections, cfg.turn) },
+			func() (float64, error) { return requests(ctx, attune.Address, path, "", cfg.connections, cfg.turn) },
 			func() (float64, error) { return selects(ctx, pool, id, cfg.connections, cfg.turn) },
 		}
 		for i, load := range loads {
@@ -123,7 +135,7 @@ func poll(ctx context.Context, cfg config, attune, static *process, pool *pgxpoo
 
 // wait prints how long many long polls take to be answered once the row has changed,
 // and how often it was read for them.
-func wait(ctx context.Context, cfg config, attune, static *process, pool *pgxpool.Pool) error {
+func wait(ctx context.Context, cfg config, attune, static *measured.Server, pool *pgxpool.Pool) error {
 	var took, limit, ratios, reads []float64
 	for range cfg.rounds {
 		id, err := insert(ctx, pool)
@@ -131,15 +143,15 @@ func wait(ctx context.Context, cfg config, attune, static *process, pool *pgxpoo
 			return err
 		}
 		path := fmt.Sprintf("/executions/%d", id)
-		atOnce, err := waiters(ctx, static.address, path, cfg.waiters, func() error { return nil }, func() error {
-			_, err := get(ctx, "http://"+static.address+"/release")
+		atOnce, err := waiters(ctx, static.Address, path, cfg.waiters, func() error { return nil }, func() error {
+			_, err := get(ctx, static.URL()+"/release")
 			return err
 		})
 		if err != nil {
 			return err
 		}
 		var before int64
-		last, err := waiters(ctx, attune.address, path, cfg.waiters, func() (err error) {
+		last, err := waiters(ctx, attune.Address, path, cfg.waiters, func() (err error) {
 			before, err = scans(ctx, pool)
 			return err
 		}, func() error {

@@ -17,6 +17,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"attune/bench/measured"
 )
 
 // recorded is where the ratios of the short form are kept, in the repository.
@@ -37,17 +39,13 @@ func main() {
 }
 
 func run(ctx context.Context, short, record bool, rounds int, only string) (err error) {
-	dir, err := os.MkdirTemp("", "table-")
+	dir, err := measured.Dir("table")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	// Where PostgreSQL may not run as root, another user must be able to come here.
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // nothing secret is in it
-		return err
-	}
 	b := &bench{dir: dir, attune: filepath.Join(dir, "attune"), pushbench: filepath.Join(dir, "pushbench")}
-	if err := errors.Join(build(ctx, ".", b.attune, "."), build(ctx, "bench/pushbench", b.pushbench, ".")); err != nil {
+	if err := errors.Join(measured.Build(ctx, ".", b.attune), measured.Build(ctx, "bench/pushbench", b.pushbench)); err != nil {
 		return err
 	}
 	works := table()

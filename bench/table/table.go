@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
+
+	"attune/bench/measured"
 )
 
 // tolerance is how much worse than recorded a ratio may be.
@@ -39,17 +42,17 @@ func (r row) met() bool {
 // measure does w, and the limit after it, in each round.
 func (b *bench) measure(ctx context.Context, w work, rounds int) (rows []row, err error) {
 	figures, limits := make([]report, rounds), make([]report, rounds)
-	var s *server
+	var s *measured.Server
 	stop := func() {
 		if s != nil {
-			err = errors.Join(err, s.stop())
+			err = errors.Join(err, s.Stop())
 			s = nil
 		}
 	}
 	defer stop()
 	for i := range rounds {
 		if s == nil {
-			if s, err = b.start(); err != nil {
+			if s, err = measured.StartAttune(b.attune, filepath.Join(b.dir, "data")); err != nil {
 				return nil, err
 			}
 		}

@@ -1,0 +1,96 @@
+// Package measured builds and starts the servers that benchmarks measure.
+package measured
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// Dir makes a temporary directory for binaries and data; the caller removes it.
+func Dir(name string) (string, error) {
+	dir, err := os.MkdirTemp("", name+"-")
+	if err != nil {
+		return "", err
+	}
+	// Where PostgreSQL may not run as root, another user must be able to come here.
+	return dir, os.Chmod(dir, 0o755) //nolint:gosec // nothing secret is in it
+}
+
+// Build builds the command in the folder of a module.
+func Build(ctx context.Context, module, binary string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", binary, ".") //nolint:gosec // into a directory of ours
+	cmd.Dir = module
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w\n%s", module, err, out)
+	}
+	return nil
+}
+
+// Server is a server that was started to be measured.
+type Server struct {
+	// Address is where it listens, host:port.
+	Address string
+	// Database is the URL of attune's own PostgreSQL.
+	Database string
+
+	cmd *exec.Cmd
+}
+
+// StartAttune starts attune with a PostgreSQL of its own, whose data is in data, and
+// waits until it is ready.
+func StartAttune(binary, data string) (*Server, error) {
+	cmd := exec.Command(binary, "serve") //nolint:noctx // built by us; it is asked to stop, not killed
+	cmd.Env = append(os.Environ(), "ATTUNE_LISTEN_ADDR=127.0.0.1:0", "ATTUNE_DATA_DIR="+data, "ATTUNE_LOG_LEVEL=warn", "ATTUNE_DRAIN=1s")
+	s, err := Start(cmd)
+	if err != nil {
+		return nil, err
+	}
+	password, errPassword := os.ReadFile(filepath.Join(data, "password"))
+	port, errPort := os.ReadFile(filepath.Join(data, "port"))
+	if err := errors.Join(errPassword, errPort); err != nil {
+		return nil, errors.Join(err, s.Stop())
+	}
+	s.Database = fmt.Sprintf("postgres://attune:%s@127.0.0.1:%s/attune", bytes.TrimSpace(password), bytes.TrimSpace(port))
+	return s, nil
+}
+
+// Start starts a server and waits until it says where it listens.
+func Start(cmd *exec.Cmd) (*Server, error) {
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		return nil, err
+	}
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if _, address, ok := strings.Cut(lines.Text(), "listens on http://"); ok {
+			return &Server{Address: address, cmd: cmd}, nil
+		}
+	}
+	return nil, fmt.Errorf("start %s: %w", cmd.Path, errors.Join(lines.Err(), cmd.Wait()))
+}
+
+// URL is where it listens.
+func (s *Server) URL() string { return "http://" + s.Address }
+
+// PID is its process.
+func (s *Server) PID() int { return s.cmd.Process.Pid }
+
+// Stop asks the server to end, and waits until it has.
+func (s *Server) Stop() error {
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	return s.cmd.Wait()
+}
