@@ -2,7 +2,6 @@ package http_test
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +11,6 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 
 	"attune/wire"
 )
@@ -141,86 +139,6 @@ func FuzzEventsQuery(f *testing.F) {
 			answer{t: t, status: resp.StatusCode, header: resp.Header, body: string(b)}.problem(400, fmt.Sprint(object(t, string(b))["code"]))
 		default:
 			t.Errorf("status %d", resp.StatusCode)
-		}
-	})
-}
-
-func BenchmarkGetExecution(b *testing.B) {
-	k := startStack(b, false)
-	id := k.insert(wire.StatusRunning)
-	url := k.url + path(id)
-	b.ReportAllocs()
-	for b.Loop() {
-		req, err := http.NewRequestWithContext(b.Context(), http.MethodGet, url, nil)
-		if err != nil {
-			b.Fatal(err)
-		}
-		resp, err := k.http.Do(req)
-		if err != nil {
-			b.Fatal(err)
-		}
-		if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != http.StatusOK {
-			b.Fatal(resp.Status, err)
-		}
-		_ = resp.Body.Close()
-	}
-}
-
-// BenchmarkDelivery is one notification from Publish to a client that reads it, over
-// a socket.
-func BenchmarkDelivery(b *testing.B) {
-	n := notification(1)
-	n.Payload = json.RawMessage(`{"pad":"` + strings.Repeat("x", 500) + `"}`)
-
-	b.Run("WebSocket", func(b *testing.B) {
-		s := start(b)
-		c := s.rawSocket("/ws?filter=all")
-		c.text()
-		c.text()
-		_ = c.conn.SetDeadline(time.Time{})
-		b.ReportAllocs()
-		for b.Loop() {
-			s.hub.Publish(n)
-			if op, _, err := c.next(); err != nil || op != opText {
-				b.Fatal(op, err)
-			}
-		}
-	})
-	b.Run("EventStream", func(b *testing.B) {
-		s := start(b)
-		st := s.opened("")
-		b.ReportAllocs()
-		for b.Loop() {
-			s.hub.Publish(n)
-			for line := "x"; line != "\n"; {
-				var err error
-				if line, err = st.r.ReadString('\n'); err != nil {
-					b.Fatal(err)
-				}
-			}
-		}
-	})
-	b.Run("WebSocketInBulk", func(b *testing.B) {
-		s := start(b, func(cfg *setup) { cfg.QueueSize = 1 << 20 })
-		c := s.rawSocket("/ws?filter=all")
-		c.text()
-		c.text()
-		_ = c.conn.SetDeadline(time.Time{})
-		b.ReportAllocs()
-		b.ResetTimer()
-		done := make(chan error, 1)
-		go func() {
-			var err error
-			for i := 0; i < b.N && err == nil; i++ {
-				_, _, err = c.next()
-			}
-			done <- err
-		}()
-		for range b.N {
-			s.hub.Publish(n)
-		}
-		if err := <-done; err != nil {
-			b.Fatal(err)
 		}
 	})
 }

@@ -41,14 +41,16 @@ type Server struct {
 	// Database is the URL of attune's own PostgreSQL.
 	Database string
 
-	cmd *exec.Cmd
+	scheme string
+	cmd    *exec.Cmd
 }
 
 // StartAttune starts attune with a PostgreSQL of its own, whose data is in data, and
-// waits until it is ready.
-func StartAttune(binary, data string) (*Server, error) {
+// waits until it is ready. Its environment is ours, with env added.
+func StartAttune(binary, data string, env ...string) (*Server, error) {
 	cmd := exec.Command(binary, "serve") //nolint:noctx // built by us; it is asked to stop, not killed
 	cmd.Env = append(os.Environ(), "ATTUNE_LISTEN_ADDR=127.0.0.1:0", "ATTUNE_DATA_DIR="+data, "ATTUNE_LOG_LEVEL=warn", "ATTUNE_DRAIN=1s")
+	cmd.Env = append(cmd.Env, env...)
 	s, err := Start(cmd)
 	if err != nil {
 		return nil, err
@@ -74,15 +76,16 @@ func Start(cmd *exec.Cmd) (*Server, error) {
 	}
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
-		if _, address, ok := strings.Cut(lines.Text(), "listens on http://"); ok {
-			return &Server{Address: address, cmd: cmd}, nil
+		_, url, listens := strings.Cut(lines.Text(), "listens on ")
+		if scheme, address, ok := strings.Cut(url, "://"); ok && listens {
+			return &Server{Address: address, scheme: scheme, cmd: cmd}, nil
 		}
 	}
 	return nil, fmt.Errorf("start %s: %w", cmd.Path, errors.Join(lines.Err(), cmd.Wait()))
 }
 
 // URL is where it listens.
-func (s *Server) URL() string { return "http://" + s.Address }
+func (s *Server) URL() string { return s.scheme + "://" + s.Address }
 
 // PID is its process.
 func (s *Server) PID() int { return s.cmd.Process.Pid }

@@ -2,9 +2,9 @@
 // beside the limit of the machine in the same round, and prints goal, figure, limit
 // and ratio side by side: absolute figures drift with the machine, ratios hardly do.
 //
-// With -short it measures a few ratios that hold on a machine with other work to do,
-// and fails when one is a quarter worse than recorded in ratios.json; -record writes
-// them there.
+// With -short it measures a few ratios that hold on other machines and beside other
+// work, and fails when one is a quarter worse than recorded in ratios.json; -record
+// writes them there.
 package main
 
 import (
@@ -12,13 +12,16 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
 	"attune/bench/measured"
+	"attune/bench/ratios"
 )
 
 // recorded is where the ratios of the short form are kept, in the repository.
@@ -39,6 +42,9 @@ func main() {
 }
 
 func run(ctx context.Context, short, record bool, rounds int, only string) (err error) {
+	if record && (!short || only != "") {
+		return errors.New("-record goes with -short, and without -only: all is recorded at once")
+	}
 	dir, err := measured.Dir("table")
 	if err != nil {
 		return err
@@ -50,7 +56,7 @@ func run(ctx context.Context, short, record bool, rounds int, only string) (err 
 	}
 	works := table()
 	if short {
-		works = gate()
+		works, b.env = gate(), oneCore()
 	}
 	var rows []row
 	for _, w := range works {
@@ -64,12 +70,33 @@ func run(ctx context.Context, short, record bool, rounds int, only string) (err 
 		rows = append(rows, measured...)
 		fmt.Fprintf(os.Stderr, "%s: done\n", w.name)
 	}
-	switch {
-	case record:
-		return save(recorded, rows)
-	case short:
-		return b.compare(ctx, rows, rounds)
+	if !short {
+		printTable(os.Stdout, rows)
+		return nil
 	}
-	printTable(os.Stdout, rows)
-	return nil
+	return b.judge(ctx, rows, record, only)
+}
+
+// judge records the rows, or compares them with those that are recorded.
+func (b *bench) judge(ctx context.Context, rows []row, record bool, only string) error {
+	list := make([]ratios.Measured, len(rows))
+	for i, r := range rows {
+		list[i] = r.measured()
+	}
+	if record {
+		return ratios.Record(recorded, list)
+	}
+	want, err := ratios.Read(recorded)
+	if err != nil {
+		return err
+	}
+	maps.DeleteFunc(want, func(name string, _ float64) bool { return !strings.Contains(name, only) })
+	return want.Compare(os.Stdout, list, func(name string) (ratios.Measured, error) {
+		i := slices.IndexFunc(rows, func(r row) bool { return r.name() == name })
+		again, err := b.measure(ctx, rows[i].work, 1)
+		if err != nil {
+			return ratios.Measured{}, err
+		}
+		return again[0].measured(), nil // works of the gate have one measure each
+	})
 }

@@ -14,7 +14,10 @@ import (
 )
 
 // bench is what is measured, and with what.
-type bench struct{ dir, attune, pushbench string }
+type bench struct {
+	dir, attune, pushbench string
+	env                    []string // added to the environment of all of them
+}
 
 // report is what of pushbench's reports is of interest here, of its runs and its
 // limits.
@@ -54,6 +57,7 @@ func (b *bench) limit(ctx context.Context, s *measured.Server, args []string) (r
 func (b *bench) pushbenchReport(ctx context.Context, args []string) (r report, err error) {
 	cmd := exec.CommandContext(ctx, b.pushbench, args...) //nolint:gosec // built by us
 	cmd.Stderr = os.Stderr
+	cmd.Env = append(os.Environ(), b.env...)
 	out, err := cmd.Output()
 	if err != nil {
 		return r, fmt.Errorf("pushbench %s: %w", strings.Join(args, " "), err)

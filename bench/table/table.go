@@ -2,21 +2,19 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
 
-	"attune/bench/measured"
-)
+	"golang.org/x/sync/errgroup"
 
-// tolerance is how much worse than recorded a ratio may be.
-const tolerance = 1.25
+	"attune/bench/measured"
+	"attune/bench/ratios"
+)
 
 // row is a measure as it came out: medians of all rounds.
 type row struct {
@@ -39,9 +37,29 @@ func (r row) met() bool {
 	}
 }
 
-// measure does w, and the limit after it, in each round.
+// measured is r as it is compared with what is recorded.
+func (r row) measured() ratios.Measured {
+	m := ratios.Measured{Name: r.name(), Ratio: r.ratio, Of: fmt.Sprintf("%.3g", r.ratio)}
+	if r.measure.limit != nil {
+		m.Of = fmt.Sprintf("%.3g, limit %.3g, ratio %.3g", r.figure, r.limit, r.ratio)
+	}
+	return m
+}
+
+// measure does w, and its limit, in each round.
 func (b *bench) measure(ctx context.Context, w work, rounds int) (rows []row, err error) {
+	if w.rounds > 0 {
+		rounds = w.rounds
+	}
 	figures, limits := make([]report, rounds), make([]report, rounds)
+	env := b.env
+	if w.tls {
+		certificate, err := measured.Certificate(b.dir)
+		if err != nil {
+			return nil, err
+		}
+		env = append(slices.Clip(env), certificate...)
+	}
 	var s *measured.Server
 	stop := func() {
 		if s != nil {
@@ -52,14 +70,11 @@ func (b *bench) measure(ctx context.Context, w work, rounds int) (rows []row, er
 	defer stop()
 	for i := range rounds {
 		if s == nil {
-			if s, err = measured.StartAttune(b.attune, filepath.Join(b.dir, "data")); err != nil {
+			if s, err = measured.StartAttune(b.attune, filepath.Join(b.dir, "data"), env...); err != nil {
 				return nil, err
 			}
 		}
-		if figures[i], err = b.load(ctx, s, strings.Fields(w.load)); err != nil {
-			return nil, err
-		}
-		if limits[i], err = b.limit(ctx, s, strings.Fields(w.limit)); err != nil {
+		if figures[i], limits[i], err = b.round(ctx, s, w); err != nil {
 			return nil, err
 		}
 		if w.fresh {
@@ -81,6 +96,23 @@ func (b *bench) measure(ctx context.Context, w work, rounds int) (rows []row, er
 		rows = append(rows, r)
 	}
 	return rows, err
+}
+
+// round does w once, and its limit after it or at the same time.
+func (b *bench) round(ctx context.Context, s *measured.Server, w work) (figure, limit report, err error) {
+	g, ctx := errgroup.WithContext(ctx)
+	if !w.together {
+		g.SetLimit(1)
+	}
+	g.Go(func() (err error) {
+		figure, err = b.load(ctx, s, strings.Fields(w.load))
+		return err
+	})
+	g.Go(func() (err error) {
+		limit, err = b.limit(ctx, s, strings.Fields(w.limit))
+		return err
+	})
+	return figure, limit, g.Wait()
 }
 
 func median(v []float64) float64 {
@@ -108,58 +140,16 @@ func printTable(out io.Writer, rows []row) {
 			goal = fmt.Sprintf("%s limit + %.2f", sign, m.above)
 		}
 		limit, ratio, reached := "", "", "no"
+		if !m.wanted() {
+			goal, reached = "", ""
+		}
 		if m.limit != nil {
 			limit, ratio = fmt.Sprintf("%.4g", r.limit), fmt.Sprintf("%.2f", r.ratio)
 		}
-		if r.met() {
+		if m.wanted() && r.met() {
 			reached = "yes"
 		}
 		fmt.Fprintf(w, "| %s\t| %s\t| %s\t| %.4g\t| %s\t| %s\t| %s\t|\n", r.work.name, m.name, goal, r.figure, limit, ratio, reached)
 	}
 	_ = w.Flush()
-}
-
-// save records the ratios.
-func save(path string, rows []row) error {
-	ratios := make(map[string]float64, len(rows))
-	for _, r := range rows {
-		ratios[r.name()] = r.ratio
-	}
-	b, err := json.MarshalIndent(ratios, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, append(b, '\n'), 0o644) //nolint:gosec // a file of the repository
-}
-
-// compare fails when a ratio is worse than recorded, twice.
-func (b *bench) compare(ctx context.Context, rows []row, rounds int) error {
-	text, err := os.ReadFile(recorded)
-	if err != nil {
-		return err
-	}
-	var ratios map[string]float64
-	if err := json.Unmarshal(text, &ratios); err != nil {
-		return fmt.Errorf("%s: %w", recorded, err)
-	}
-	var errs []error
-	for _, r := range rows {
-		want, ok := ratios[r.name()]
-		if !ok {
-			errs = append(errs, fmt.Errorf("%s: not in %s: record it with -short -record", r.name(), recorded))
-			continue
-		}
-		if r.ratio > want*tolerance { // somebody else may have been at work on the machine
-			again, err := b.measure(ctx, r.work, rounds)
-			if err != nil {
-				return err
-			}
-			r.ratio = min(r.ratio, again[0].ratio) // works of the gate have one measure each
-		}
-		fmt.Fprintf(os.Stdout, "%-40s %.3g, recorded %.3g: %+.0f %%\n", r.name(), r.ratio, want, (r.ratio/want-1)*100)
-		if r.ratio > want*tolerance {
-			errs = append(errs, fmt.Errorf("%s: %.3g, recorded %.3g", r.name(), r.ratio, want))
-		}
-	}
-	return errors.Join(errs...)
 }

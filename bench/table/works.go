@@ -6,6 +6,9 @@ type work struct {
 	load     string // pushbench's flags
 	limit    string // arguments of pushbench limit; "": there is none
 	fresh    bool   // on a server that has done nothing before
+	together bool   // the limit is measured at the same time, not after it
+	tls      bool   // over HTTPS
+	rounds   int    // 0: as many as were asked for
 	measures []measure
 }
 
@@ -15,11 +18,14 @@ type measure struct {
 	unit   float64 // what of the report is one in the table
 	figure func(report) float64
 	limit  func(report) float64 // nil: there is none
-	goal   float64              // for the figure, in the table's unit
+	goal   float64              // for the figure, in the table's unit; without any goal, it is told only
 	ratio  float64              // for figure / limit; 0: the goal is the figure's alone
 	above  float64              // for figure - limit, in the table's unit; 0 likewise
 	more   bool                 // more is better
 }
+
+// wanted reports whether there is a goal.
+func (m measure) wanted() bool { return m.goal > 0 || m.ratio > 0 || m.above > 0 }
 
 // The goals for rates are ratios: of the absolute figure to what the machine allowed
 // when the goal was set.
@@ -56,6 +62,13 @@ func table() []work {
 			{name: "p99, ms", unit: 1e3, figure: p99, limit: p99, goal: goal99},
 		}}
 	}
+	idle := func(name, transport string, tls bool) work {
+		m := measure{name: "memory each, kB", unit: 1e3, figure: rss, goal: 10}
+		if tls {
+			m.goal = 0 // to be told
+		}
+		return work{name: name, load: "-insecure -subs 10000 -messages 0 -settle 10s -transport " + transport, fresh: true, tls: tls, measures: []measure{m}}
+	}
 	const (
 		fanout1000 = "fanout -subs 1000 -messages 4000 -batch 16 -mode writev"
 		fanout100  = "fanout -subs 100 -messages 20000 -batch 16 -mode writev"
@@ -72,40 +85,12 @@ func table() []work {
 		unique("unique, 1,000 a transaction", "-messages 200000 -batch 1000 -window 4000", "-messages 200000 -batch 1000", .7),
 		latency("unique, 2,000/s", "-filters unique -subs 10000 -messages 10000 -rate 2000 -publishers 4", 0, .15, 1.2),
 		latency("100 subscribers, 100/s", "-subs 100 -messages 500 -rate 100", .8, 0, 1.6),
-		{name: "10,000 idle, WebSocket", load: "-transport ws -subs 10000 -messages 0 -settle 10s", fresh: true, measures: []measure{
-			{name: "memory each, kB", unit: 1e3, figure: rss, goal: 10},
-		}},
-		{name: "10,000 idle, SSE", load: "-transport sse -subs 10000 -messages 0 -settle 10s", fresh: true, measures: []measure{
-			{name: "memory each, kB", unit: 1e3, figure: rss, goal: 10},
-		}},
+		idle("10,000 idle, WebSocket", "ws", false),
+		idle("10,000 idle, SSE", "sse", false),
+		idle("10,000 idle, WebSocket, TLS", "ws", true),
+		idle("10,000 idle, SSE, TLS", "sse", true),
 		{name: "19,000 connections, one to all", load: "-subs 19000 -messages 10 -rate 1 -dialers 64", measures: []measure{
 			{name: "p99, ms", unit: 1e3, figure: p99, goal: 150},
 		}},
-	}
-}
-
-// gate is what the short form compares. CPU time beside the limit's is what other work
-// on the machine disturbs least; rates and latencies move with it, and are left out.
-// Memory has no limit to stand beside, and needs none.
-func gate() []work {
-	return []work{
-		{
-			name: "broadcast, WebSocket", load: "-transport ws -subs 500 -messages 1500 -publishers 4 -settle 500ms",
-			limit:    "fanout -subs 500 -messages 3200 -batch 16 -mode writev",
-			measures: []measure{{name: "CPU, s/million", unit: 1, figure: cpu, limit: limitCPU}},
-		},
-		{
-			name: "broadcast, SSE", load: "-transport sse -subs 500 -messages 1500 -publishers 4 -settle 500ms",
-			limit:    "fanout -subs 500 -messages 3200 -batch 16 -mode writev",
-			measures: []measure{{name: "CPU, s/million", unit: 1, figure: cpu, limit: limitCPU}},
-		},
-		{
-			name: "idle, WebSocket", load: "-transport ws -subs 5000 -messages 0 -settle 2s", fresh: true,
-			measures: []measure{{name: "memory each, kB", unit: 1e3, figure: rss}},
-		},
-		{
-			name: "idle, SSE", load: "-transport sse -subs 5000 -messages 0 -settle 2s", fresh: true,
-			measures: []measure{{name: "memory each, kB", unit: 1e3, figure: rss}},
-		},
 	}
 }
