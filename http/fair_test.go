@@ -39,6 +39,7 @@ func (s *server) following() *raw {
 	return c
 }
 
+// middle sorts the list and returns its median.
 func middle(list []time.Duration) time.Duration {
 	slices.Sort(list)
 	return list[len(list)/2]
@@ -72,6 +73,9 @@ func TestFairTurns_Unread(t *testing.T) {
 	equal(t, "those who do not read are still there", crowded.connectionsNow(), 2*deaf+1)
 	got, want := middle(waited), middle(apart)
 	t.Logf("first byte after %s, %s without them", got, want)
+	if longest := waited[len(waited)-1]; longest > 3*time.Second { // who waits for a client waits for 5 s
+		t.Errorf("a first byte after %s", longest)
+	}
 	if got > 3*want+10*time.Millisecond {
 		t.Errorf("first byte after %s, %s without those who do not read", got, want)
 	}

@@ -25,6 +25,14 @@ func BenchmarkEncodeNotification(b *testing.B) {
 	}
 }
 
+func BenchmarkFrame_WebSocket(b *testing.B) {
+	n := benchmarkNotification()
+	b.ReportAllocs()
+	for b.Loop() {
+		wire.NewFrame(n).WebSocket()
+	}
+}
+
 func BenchmarkFrame_SSE(b *testing.B) {
 	n := benchmarkNotification()
 	b.ReportAllocs()

@@ -105,7 +105,11 @@ func (b *bench) round(ctx context.Context, s *measured.Server, w work) (figure, 
 		g.SetLimit(1)
 	}
 	g.Go(func() (err error) {
-		figure, err = b.load(ctx, s, strings.Fields(w.load))
+		do := b.load
+		if w.bare {
+			do = b.limit
+		}
+		figure, err = do(ctx, s, strings.Fields(w.load))
 		return err
 	})
 	g.Go(func() (err error) {

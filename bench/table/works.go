@@ -8,6 +8,7 @@ type work struct {
 	fresh    bool   // on a server that has done nothing before
 	together bool   // the limit is measured at the same time, not after it
 	tls      bool   // over HTTPS
+	bare     bool   // the load is one of the limits
 	rounds   int    // 0: as many as were asked for
 	measures []measure
 }
@@ -83,6 +84,10 @@ func table() []work {
 		unique("unique, 10,000 subscribers", "-messages 40000", "-messages 40000", .95),
 		unique("unique, 16 a transaction", "-messages 100000 -batch 16", "-messages 100000 -batch 16", .7),
 		unique("unique, 1,000 a transaction", "-messages 200000 -batch 1000 -window 4000", "-messages 200000 -batch 1000", .7),
+		{name: "unique, bare writer", load: "fanout -subs 10000 -messages 20", bare: true, measures: []measure{
+			{name: "deliveries, 1000/s", unit: 1e3, figure: limitPerSecond},
+			{name: "CPU, s/million", unit: 1, figure: limitCPU},
+		}},
 		latency("unique, 2,000/s", "-filters unique -subs 10000 -messages 10000 -rate 2000 -publishers 4", 0, .15, 1.2),
 		latency("100 subscribers, 100/s", "-subs 100 -messages 500 -rate 100", .8, 0, 1.6),
 		idle("10,000 idle, WebSocket", "ws", false),
