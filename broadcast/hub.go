@@ -78,6 +78,8 @@ type Hub struct {
 	keys        []wire.Filter                 // scratch of Publish
 	watches     map[wire.Filter][]*Watch      // those that are not stale
 	gaps        map[wire.GapReason]uint64
+	told        bool     // somebody's ready was called
+	settled     []func() // see OnSettled
 }
 
 // New returns a Hub with an epoch of its own, degraded until SetMode says that the
@@ -102,7 +104,7 @@ func New(opts Options) *Hub {
 // matching subscribers.
 func (h *Hub) Publish(n wire.Notification) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	h.offset++
 	n.Cursor = h.cursor(h.offset)
 	h.push(&n, h.retain(n), h.offset)
@@ -115,7 +117,7 @@ func (h *Hub) Publish(n wire.Notification) {
 // not fill their queues.
 func (h *Hub) PublishLogged(ns ...wire.Notification) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	before := h.offset
 	if len(ns) > missedAtOnce {
 		for s := range h.subscribers {
@@ -138,7 +140,7 @@ func (h *Hub) PublishLogged(ns ...wire.Notification) {
 // the latest cursor. It cannot be replayed.
 func (h *Hub) PublishUnlogged(n wire.Notification) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	n.Cursor = h.cursor(h.offset)
 	// It comes after the latest, so it is news to whoever has read just up to there.
 	h.push(&n, wire.NewFrame(n), h.offset+1)
@@ -148,7 +150,7 @@ func (h *Hub) PublishUnlogged(n wire.Notification) {
 // now, and to everyone who comes back with a cursor from before.
 func (h *Hub) Gap(reason wire.GapReason) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	// The gap takes an offset of its own, so that the cursor of the last notification
 	// before it is not mistaken for the position after it.
 	h.breakOff(h.epoch, h.offset+1, reason)
@@ -158,7 +160,7 @@ func (h *Hub) Gap(reason wire.GapReason) {
 // nothing in it. Before anybody has subscribed it only says where the log stands.
 func (h *Hub) Restart(epoch string, offset uint64, reason wire.GapReason) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	h.breakOff(epoch, offset, reason)
 }
 
@@ -182,7 +184,7 @@ func (h *Hub) breakOff(epoch string, offset uint64, reason wire.GapReason) {
 // same twice says nothing.
 func (h *Hub) SetMode(mode wire.Mode) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	if h.mode == mode {
 		return
 	}
@@ -209,6 +211,27 @@ func (h *Hub) Cursor() wire.Cursor {
 	return h.cursor(h.offset)
 }
 
+// OnSettled has settled called after whatever had a subscriber's ready called, by the
+// same goroutine, with no lock held.
+func (h *Hub) OnSettled(settled func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.settled = append(h.settled, settled)
+}
+
+// unlock is for whoever may have had a subscriber's ready called.
+func (h *Hub) unlock() {
+	told, settled := h.told, h.settled
+	h.told = false
+	h.mu.Unlock()
+	if !told {
+		return
+	}
+	for _, f := range settled {
+		f()
+	}
+}
+
 // Connect adds a subscriber without filters, which hears of nothing but the
 // source's health, and returns the health as it is now. The caller must Close it.
 func (h *Hub) Connect(opts ...ConnectOption) (*Subscriber, wire.Mode) {
@@ -218,7 +241,7 @@ func (h *Hub) Connect(opts ...ConnectOption) (*Subscriber, wire.Mode) {
 	}
 	if s.ready == nil {
 		wake := make(chan struct{}, 1) // holds a token while there may be something for Take
-		s.wake, s.ready = wake, func() {
+		s.wake, s.ready = wake, func(bool) {
 			select {
 			case wake <- struct{}{}:
 			default:
@@ -240,9 +263,11 @@ type ConnectOption func(*Subscriber)
 func Latest() ConnectOption { return func(s *Subscriber) { s.latest = true } }
 
 // OnReady has ready called whenever there may be something to Take, in place of
-// Ready's token: who has no goroutine waiting can start one. It is called with the
-// hub's locks held, so it must be quick and must not call the hub or the subscriber.
-func OnReady(ready func()) ConnectOption { return func(s *Subscriber) { s.ready = ready } }
+// Ready's token: who has no goroutine waiting can start one. With now it should not be
+// put off: it is more than a notification, or the queue is half full. ready is called
+// with the hub's locks held, so it must be quick and must not call the hub or the
+// subscriber; see OnSettled for what may take longer.
+func OnReady(ready func(now bool)) ConnectOption { return func(s *Subscriber) { s.ready = ready } }
 
 // Allowed has a subscriber get those notifications only, live or replayed, for which
 // allow returns true. It is called under the hub's lock: it must be quick and must not
@@ -308,7 +333,7 @@ func (h *Hub) push(n *wire.Notification, frame *wire.Frame, place uint64) {
 			if s.allow != nil && !s.allow(n) {
 				continue
 			}
-			if !s.push(frame) {
+			if !s.push(false, frame) {
 				slow = append(slow, s)
 			}
 		}
@@ -339,7 +364,7 @@ func (h *Hub) resolve(text string, head uint64) (uint64, wire.GapReason) {
 }
 
 func (h *Hub) pushOrRemove(s *Subscriber, frames ...*wire.Frame) {
-	if !s.push(frames...) {
+	if !s.push(true, frames...) {
 		h.remove(s)
 	}
 }
@@ -367,7 +392,7 @@ func (h *Hub) setBehind(s *Subscriber, offset uint64) {
 	}
 	s.live.Store(false)
 	s.offset, s.breaks = max(offset, s.ahead), h.breaks
-	s.ready()
+	s.tell(true)
 }
 
 // add puts a live subscriber into the index.

@@ -27,7 +27,7 @@ func (s *Subscriber) catchUp(ctx context.Context, dst []*wire.Frame) ([]*wire.Fr
 
 	h := s.hub
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	dst, ended := s.take(dst)
 	if ended != nil || s.live.Load() || !s.started {
 		return dst, ended
@@ -49,13 +49,13 @@ func (s *Subscriber) catchUp(ctx context.Context, dst []*wire.Frame) ([]*wire.Fr
 			}
 		}
 		s.offset = through
-		s.ready()
+		s.tell(true)
 		return dst, nil
 	case s.offset < h.window.since:
 		if h.backlog == nil { // it left the window while it was reading
 			return append(dst, s.skip(wire.GapCursorExpired)), nil
 		}
-		s.ready()
+		s.tell(true)
 		return dst, nil
 	}
 
@@ -69,7 +69,7 @@ func (s *Subscriber) catchUp(ctx context.Context, dst []*wire.Frame) ([]*wire.Fr
 		return chunk < replayChunk
 	})
 	if chunk == replayChunk {
-		s.ready()
+		s.tell(true)
 		return dst, nil
 	}
 	h.setLive(s)

@@ -35,7 +35,7 @@ const replayChunk = 256
 // queue.
 type Subscriber struct {
 	hub    *Hub
-	ready  func()                        // says that there may be something for Take
+	ready  func(now bool)                // says that there may be something for Take
 	wake   <-chan struct{}               // what Ready returns; nil with OnReady
 	latest bool                          // see Latest
 	allow  func(*wire.Notification) bool // see Allowed; nil: all of them
@@ -76,7 +76,7 @@ func (s *Subscriber) Subscribe(ctx context.Context, filters []wire.Filter, resum
 	h := s.hub
 	head := s.headFor(ctx, resume)
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	if err := s.closed(); err != nil {
 		return err
 	}
@@ -132,7 +132,7 @@ func (s *Subscriber) Subscribe(ctx context.Context, filters []wire.Filter, resum
 			h.add(s, f)
 		}
 	}
-	s.ready()
+	s.tell(true)
 	return nil
 }
 
@@ -157,7 +157,7 @@ func (s *Subscriber) headFor(ctx context.Context, resume *string) uint64 {
 func (s *Subscriber) Unsubscribe(f wire.Filter, ack wire.ServerMessage) {
 	h := s.hub
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	if s.filters[f] != nil {
 		h.drop(s, f)
 	}
@@ -169,7 +169,7 @@ func (s *Subscriber) Send(m wire.ServerMessage) {
 	frame := wire.NewFrame(m)
 	h := s.hub
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	h.pushOrRemove(s, frame)
 }
 
@@ -186,6 +186,28 @@ func (s *Subscriber) Take(ctx context.Context, dst []*wire.Frame) ([]*wire.Frame
 		return s.take(dst)
 	}
 	return s.catchUp(ctx, dst)
+}
+
+// TakeQueued returns what is queued, appended to dst, but no more than one message
+// beyond that many bytes; more says that something is left. ok is false where there
+// is more to do than that, so that only Take can: the subscriber has ended or is not
+// live. It never waits.
+func (s *Subscriber) TakeQueued(dst []*wire.Frame, most int) (frames []*wire.Frame, more, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil || !s.live.Load() {
+		return dst, false, false
+	}
+	n, size := 0, 0
+	for n < len(s.queue) && size < most {
+		size += len(s.queue[n].JSON())
+		n++
+	}
+	dst = append(dst, s.queue[:n]...)
+	left := copy(s.queue, s.queue[n:])
+	clear(s.queue[left:])
+	s.queue, s.bytes = s.queue[:left], s.bytes-size
+	return dst, left > 0, true
 }
 
 // Next waits until there is something to Take, and takes it. It returns the
@@ -213,7 +235,7 @@ func (s *Subscriber) Close() { s.End(ErrClosed) }
 // reason counts.
 func (s *Subscriber) End(reason error) {
 	s.hub.mu.Lock()
-	defer s.hub.mu.Unlock()
+	defer s.hub.unlock()
 	s.hub.remove(s)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -238,7 +260,7 @@ func (s *Subscriber) take(dst []*wire.Frame) ([]*wire.Frame, error) {
 // push queues frames if there is room for one; false means that the queue was full
 // and the subscriber has ended. The caller holds the hub's lock, which makes the
 // order of all queues one.
-func (s *Subscriber) push(frames ...*wire.Frame) bool {
+func (s *Subscriber) push(now bool, frames ...*wire.Frame) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
@@ -255,7 +277,7 @@ func (s *Subscriber) push(frames ...*wire.Frame) bool {
 	for _, frame := range frames {
 		s.bytes += len(frame.JSON())
 	}
-	s.ready()
+	s.tell(now || s.halfFull())
 	return true
 }
 
@@ -264,10 +286,21 @@ func (s *Subscriber) full() bool {
 	return len(s.queue) >= s.hub.queueSize || (s.hub.queueBytes > 0 && s.bytes >= s.hub.queueBytes)
 }
 
+// halfFull is called with s.mu held.
+func (s *Subscriber) halfFull() bool {
+	return 2*len(s.queue) >= s.hub.queueSize || (s.hub.queueBytes > 0 && 2*s.bytes >= s.hub.queueBytes)
+}
+
+// tell is called with the hub's lock held.
+func (s *Subscriber) tell(now bool) {
+	s.hub.told = true
+	s.ready(now)
+}
+
 // end is called with s.mu held.
 func (s *Subscriber) end(err error) {
 	s.err, s.queue, s.bytes = err, nil, 0
-	s.ready()
+	s.tell(true)
 }
 
 func (s *Subscriber) closed() error {

@@ -2,7 +2,6 @@ package http
 
 import (
 	"sync"
-	"time"
 
 	"attune/wire"
 )
@@ -10,6 +9,10 @@ import (
 // gatherSize is how many bytes of small frames are written at once. More than that
 // hardly makes a write cheaper.
 const gatherSize = 16 << 10
+
+// quickSize is how many bytes of messages are delivered in a quick turn: with what the
+// transport adds they fit in one write.
+const quickSize = gatherSize * 3 / 4
 
 // batches lends out what a stream needs in a turn, so that a stream at rest needs
 // nothing.
@@ -24,53 +27,51 @@ func (p *batches) get() *batch {
 
 func (p *batches) put(b *batch) {
 	clear(b.frames)
-	b.frames = b.frames[:0]
+	b.frames, b.done = b.frames[:0], 0
 	p.pool.Put(b)
 }
 
 // batch is what is written in a turn.
 type batch struct {
 	frames []*wire.Frame
+	done   int // of the frames
 	buf    []byte
 	try    *tryWrite
 }
 
-// write writes the frames to c, small ones as many at once as fit together.
-func (b *batch) write(c *stream) error {
+// more reports whether there are frames that next has not returned.
+func (b *batch) more() bool { return b.done < len(b.frames) }
+
+// next encodes the next frames, small ones as many as fit together. It is valid until
+// the next call.
+func (b *batch) next(c *stream) []byte {
+	first := c.encode(b.frames[b.done])
+	b.done++
+	if !b.more() || len(first) >= gatherSize {
+		return first
+	}
 	if b.buf == nil {
 		b.buf = make([]byte, 0, gatherSize)
 	}
-	buf := b.buf
-	for _, frame := range b.frames {
-		encoded := c.encode(frame)
-		if len(buf)+len(encoded) > cap(buf) {
-			if err := b.send(c, buf); err != nil {
-				return err
-			}
-			buf = buf[:0]
-		}
-		if len(encoded) > cap(buf) {
-			if err := b.send(c, encoded); err != nil {
-				return err
-			}
-			continue
+	buf := append(b.buf, first...)
+	for b.more() {
+		encoded := c.encode(b.frames[b.done])
+		if len(buf)+len(encoded) > gatherSize {
+			break
 		}
 		buf = append(buf, encoded...)
+		b.done++
 	}
-	return b.send(c, buf)
+	return buf
 }
 
 // send writes to c, without a deadline as far as there is no need to wait.
 func (b *batch) send(c *stream, out []byte) error {
-	if c.raw == nil {
-		return c.send(out)
+	if c.raw != nil {
+		out = out[b.try.write(c.raw, out):]
 	}
-	n := b.try.write(c.raw, out)
-	if n == len(out) {
+	if len(out) == 0 {
 		return nil
 	}
-	if err := c.send(out[n:]); err != nil {
-		return err
-	}
-	return c.conn.SetWriteDeadline(time.Time{}) // it would end attempts, too
+	return c.send(out)
 }

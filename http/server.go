@@ -144,6 +144,7 @@ type Server struct {
 	polls    polls
 	readings readings
 	batches  batches
+	queue    turnQueue
 
 	capacity          capacity
 	byUser, byAddress rates // requests
@@ -157,6 +158,7 @@ type Server struct {
 // New returns a Server that Run starts.
 func New(cfg Config) *Server {
 	s := &Server{Config: cfg, started: time.Now(), closing: make(chan struct{})}
+	s.Hub.OnSettled(s.queue.settle)
 	s.capacity.most, s.capacity.mostOfAddress = cfg.MaxConnections, cfg.MaxPerAddress
 	s.capacity.mostOfUser = cfg.MaxPerUser
 	s.byUser.perSecond, s.byAddress.perSecond = cfg.RequestRate, cfg.RequestRatePerAddress
@@ -327,6 +329,7 @@ func (s *Server) waitStreams(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {
 		s.streams.Wait()
+		s.queue.stop()
 		close(done)
 	}()
 	select {

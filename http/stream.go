@@ -1,6 +1,7 @@
 package http
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -39,9 +40,10 @@ type transport interface {
 // stream is one client that follows the hub, on a connection of its own.
 //
 // At rest it has one goroutine, which reads, and no buffer. All else is done in
-// turns, one at a time, by a goroutine that is there only while there is something to
-// do: deliver what the subscriber got, keep the connection alive, say goodbye, clean
-// up. Whoever has something to do for it says so with kick.
+// turns, one at a time: deliver what the subscriber got, keep the connection alive, say
+// goodbye, clean up. What the hub has for it is delivered in a quick turn from the
+// server's queue, as far as that needs no waiting. For all else there is a goroutine
+// for as long as there is something to do; whoever has something says so with kick.
 type stream struct {
 	transport
 
@@ -61,6 +63,10 @@ type stream struct {
 	gone  atomic.Bool  // nothing more will be read
 	why   atomic.Pointer[error]
 	told  atomic.Bool // the goodbye is said; stored in turns only
+
+	queued    atomic.Int32 // where it is in the server's turnQueue
+	delivered atomic.Int64 // when something was last delivered: nanoseconds after the server's start
+	unsent    []byte       // begun in a quick turn; touched in turns only
 }
 
 // conn is what a stream writes to: a connection that was taken over from net/http,
@@ -77,7 +83,7 @@ type conn interface {
 func (c *stream) follow(s *Server, t transport, req streamRequest) wire.Mode {
 	c.server, c.transport, c.grant = s, t, req.grant
 	c.turns.Store(1) // start's
-	sub, mode := s.Hub.Connect(append(req.options, broadcast.OnReady(c.kick))...)
+	sub, mode := s.Hub.Connect(append(req.options, broadcast.OnReady(func(now bool) { s.queue.add(c, now) }))...)
 	c.sub = sub
 	return mode
 }
@@ -87,7 +93,7 @@ func (c *stream) follow(s *Server, t transport, req streamRequest) wire.Mode {
 // more to come; it is called until there is not.
 func (c *stream) start(ctx context.Context, greeting []byte, read func() (more bool)) {
 	s := c.server
-	s.streams.Add(1)
+	s.streams.Add(1) // until it is released
 	s.open.add(c)
 	if socket, ok := c.conn.(syscall.Conn); ok {
 		c.raw, _ = socket.SyscallConn()
@@ -134,7 +140,6 @@ func (c *stream) read(ctx context.Context, read func() (more bool)) {
 // kick has a turn taken. It is quick, and harmless after the end.
 func (c *stream) kick() {
 	if c.turns.Add(1) == 1 {
-		c.server.streams.Add(1) // never the first: the reader is counted, or a turn that the reader asked for
 		go c.run()
 	}
 }
@@ -148,7 +153,6 @@ func (c *stream) end(why error) {
 // takeTurns takes turns until there is nothing to do. A goroutine begins with a small
 // stack, and one that needs no more starts much faster: what is below here is flat.
 func (c *stream) takeTurns(ctx context.Context) {
-	defer c.server.streams.Done()
 	defer c.survive(ctx, c.release)
 	for {
 		asked := c.turns.Load()
@@ -159,6 +163,19 @@ func (c *stream) takeTurns(ctx context.Context) {
 			return
 		}
 		runtime.Gosched() // whoever has much to deliver lets the others go first
+	}
+}
+
+// quickTurn takes a turn that delivers what the socket takes at once, and no more than
+// one write's worth: the rest has to wait for its turn again. Where there is more to it
+// than that, a goroutine goes on with the turn.
+func (c *stream) quickTurn() {
+	if c.turns.Add(1) > 1 {
+		return // somebody sees to it
+	}
+	defer c.survive(context.Background(), c.release)
+	if !c.deliverAtOnce() || !c.turns.CompareAndSwap(1, 0) {
+		go c.run()
 	}
 }
 
@@ -183,6 +200,12 @@ func (c *stream) turn(ctx context.Context) (over bool) {
 func (c *stream) serve(ctx context.Context) error {
 	// Looked at first, so that what the client was answered before goes out.
 	why := c.why.Load()
+	if b := c.unsent; b != nil {
+		c.unsent = nil
+		if err := c.send(b); err != nil {
+			return err
+		}
+	}
 	if b := c.answers(); b != nil {
 		if err := c.send(b); err != nil {
 			return err
@@ -214,16 +237,46 @@ func (c *stream) deliver(ctx context.Context) error {
 	if batch.frames, err = c.sub.Take(ctx, batch.frames); err != nil || len(batch.frames) == 0 {
 		return err
 	}
-	if len(batch.frames) == 1 {
-		err = batch.send(c, c.encode(batch.frames[0]))
-	} else {
-		err = batch.write(c)
+	for batch.more() {
+		if err := batch.send(c, batch.next(c)); err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		return err
-	}
-	c.tally.deliveries.Add(float64(notifications(batch.frames)))
+	c.countDelivered(batch)
 	return nil
+}
+
+// deliverAtOnce delivers a write's worth without waiting. It returns false when there
+// is more to do, of whatever kind.
+func (c *stream) deliverAtOnce() (done bool) {
+	if c.raw == nil || c.told.Load() {
+		return false
+	}
+	batch := c.server.batches.get()
+	defer c.server.batches.put(batch)
+	var left, ok bool
+	if batch.frames, left, ok = c.sub.TakeQueued(batch.frames, quickSize); !ok {
+		return false
+	}
+	for batch.more() {
+		out := batch.next(c)
+		if n := batch.try.write(c.raw, out); n < len(out) {
+			c.unsent = bytes.Clone(out[n:])
+			for batch.more() {
+				c.unsent = append(c.unsent, batch.next(c)...)
+			}
+		}
+	}
+	c.countDelivered(batch)
+	if left {
+		c.server.queue.add(c, true)
+	}
+	return c.unsent == nil
+}
+
+func (c *stream) countDelivered(b *batch) {
+	c.delivered.Store(int64(time.Since(c.server.started)))
+	c.tally.deliveries.Add(float64(notifications(b.frames)))
 }
 
 // send writes, each chunk under a deadline of its own: a client that reads slowly is
@@ -238,6 +291,9 @@ func (c *stream) send(b []byte) error {
 			return writeError(err)
 		}
 		b = b[len(chunk):]
+	}
+	if c.raw != nil {
+		return c.conn.SetWriteDeadline(time.Time{}) // it would end attempts, too
 	}
 	return nil
 }
@@ -273,6 +329,7 @@ func (c *stream) release() {
 		c.tally.connections.Dec()
 		c.leave()
 	}
+	c.server.streams.Done()
 }
 
 // survive logs a panic, which net/http would catch in a goroutine of its own, and

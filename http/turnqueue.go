@@ -1,0 +1,178 @@
+package http
+
+import (
+	"runtime"
+	"sync"
+	"time"
+)
+
+const (
+	// pace is how far apart deliveries to a busy stream are, so that what gathers in
+	// between goes out in one write. What comes after a pause of that length goes at once.
+	pace = time.Millisecond
+	// fewTurns are taken by whoever made them due.
+	fewTurns = 2
+	// turnsEach is how many turns are worth another worker.
+	turnsEach = 8
+	// Who has made turns due for busyFor without a pause of a breather is busy: he is
+	// spared the turns, and workers take them meanwhile.
+	breather = 10 * time.Microsecond
+	busyFor  = 200 * time.Microsecond
+)
+
+// turnQueue is where streams wait for which the hub has something.
+//
+// Nearly every turn delivers to a client that takes it at once, and most are over
+// sooner than a goroutine could be woken for them. So quick turns are taken one after
+// the other: by whoever published, where they are few, otherwise by at most as many
+// workers as there are cores, who go when the queue is empty. A quick turn never waits
+// and is bounded, so that none holds up the others; see stream.quickTurn.
+//
+// A write costs far more than a message. A stream that was delivered to less than a
+// pace ago is put off until the next tick, unless its queue fills up; while no stream
+// is, there is no tick.
+type turnQueue struct {
+	mu      sync.Mutex
+	due     []*stream // from head on
+	head    int
+	putOff  []*stream
+	tick    *time.Timer
+	ticking bool
+
+	workers int
+	working sync.WaitGroup
+	stopped bool
+
+	left      time.Time // when somebody last made turns due, and had taken them
+	busySince time.Time // when whoever does began to, without a breather
+}
+
+// Where a stream is in a turnQueue. Written under its lock, but for the way out.
+const (
+	turnNone   int32 = iota
+	turnDue          // in due; may be put off
+	turnPutOff       // in putOff
+	turnNow          // in due; is not put off any more
+)
+
+// add has c's turn taken, with now as soon as can be. It is for the hub, which holds
+// locks: turns are taken when it calls settle.
+func (q *turnQueue) add(c *stream, now bool) {
+	if at := c.queued.Load(); at == turnNow || (at != turnNone && !now) {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	at := c.queued.Load()
+	switch {
+	case now:
+		c.queued.Store(turnNow)
+	case at == turnNone:
+		c.queued.Store(turnDue)
+	}
+	if at == turnNone || (at == turnPutOff && now) {
+		q.due = append(q.due, c)
+	}
+}
+
+// settle takes the turns that are due, or has them taken.
+func (q *turnQueue) settle() {
+	now := time.Now()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if now.Sub(q.left) > breather {
+		q.busySince = now
+	}
+	if due := len(q.due) - q.head; q.workers == 0 && due <= fewTurns && now.Sub(q.busySince) < busyFor {
+		for range due {
+			q.takeNext()
+		}
+		now = time.Now()
+	}
+	q.left = now
+	q.hire()
+}
+
+// hire starts the workers that are missing. It is called with q.mu held.
+func (q *turnQueue) hire() {
+	due := len(q.due) - q.head
+	if due == 0 || q.stopped {
+		return
+	}
+	for q.workers < min(1+due/turnsEach, runtime.GOMAXPROCS(0)) {
+		q.workers++
+		q.working.Go(q.work)
+	}
+}
+
+func (q *turnQueue) work() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.head < len(q.due) {
+		q.takeNext()
+	}
+	q.workers--
+}
+
+// takeNext takes the next turn, if there is one, or puts it off. It is called with
+// q.mu held, which it gives back meanwhile.
+func (q *turnQueue) takeNext() {
+	if q.head == len(q.due) {
+		return // somebody else took it
+	}
+	c := q.due[q.head]
+	q.due[q.head] = nil
+	if q.head++; q.head == len(q.due) {
+		q.due, q.head = q.due[:0], 0
+	}
+	if c.queued.Load() == turnDue && time.Since(c.server.started)-time.Duration(c.delivered.Load()) < pace {
+		c.queued.Store(turnPutOff)
+		q.putOff = append(q.putOff, c)
+		q.startTick()
+		return
+	}
+	q.mu.Unlock()
+	defer q.mu.Lock()
+	c.queued.Store(turnNone) // before it looks: what comes from now on is told anew
+	c.quickTurn()
+}
+
+// startTick is called with q.mu held.
+func (q *turnQueue) startTick() {
+	switch {
+	case q.ticking || q.stopped:
+		return
+	case q.tick == nil:
+		q.tick = time.AfterFunc(pace, q.takePutOff)
+	default:
+		q.tick.Reset(pace)
+	}
+	q.ticking = true
+}
+
+// takePutOff makes due what was put off.
+func (q *turnQueue) takePutOff() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.ticking = false
+	for _, c := range q.putOff {
+		if c.queued.Load() == turnPutOff { // and not made due, or even put off again, meanwhile
+			c.queued.Store(turnNow)
+			q.due = append(q.due, c)
+		}
+	}
+	clear(q.putOff)
+	q.putOff = q.putOff[:0]
+	q.hire()
+}
+
+// stop waits for the workers. No stream may be open any more.
+func (q *turnQueue) stop() {
+	q.mu.Lock()
+	q.stopped = true
+	if q.tick != nil {
+		q.tick.Stop()
+	}
+	q.mu.Unlock()
+	q.working.Wait()
+}
