@@ -92,7 +92,7 @@ type sourceCollector struct {
 
 	notifications, skipped, gaps                         *prometheus.Desc
 	canary, live, reconnects, queueUsage                 *prometheus.Desc
-	logHead, logLag, logRetained, logLosses              *prometheus.Desc
+	logHead, logLag, logRetained, logLosses, logPolling  *prometheus.Desc
 	subscribers, filters, queued, queuedMost, windowSize *prometheus.Desc
 }
 
@@ -112,6 +112,7 @@ func newSourceCollector(s *Server) *sourceCollector {
 		logHead:       desc("attune_log_head", "Latest seq of the notification log."),
 		logLag:        desc("attune_log_lag", "Rows of the notification log that were not published yet when the last canary came back."),
 		logRetained:   desc("attune_log_retained", "How far back the notification log reaches, in seq."),
+		logPolling:    desc("attune_log_polling", "1 while rows come so fast that the notification log is read on an interval instead of announced."),
 		logLosses:     desc("attune_log_losses_total", "Notifications that writers could not log."),
 		subscribers:   desc("attune_subscribers", "Subscribers of the hub."),
 		filters:       desc("attune_filters", "Different filters in use."),
@@ -141,12 +142,7 @@ func (c *sourceCollector) Collect(ch chan<- prometheus.Metric) {
 	} {
 		send(c.gaps, prometheus.CounterValue, float64(hub.Gaps[reason]), string(reason))
 	}
-	live := 0.0
-	if source.Live {
-		live = 1
-	}
-	send(c.canary, prometheus.GaugeValue, source.CanarySeconds)
-	send(c.live, prometheus.GaugeValue, live)
+	send(c.live, prometheus.GaugeValue, oneIf(source.Live))
 	send(c.queueUsage, prometheus.GaugeValue, source.QueueUsage)
 	send(c.reconnects, prometheus.CounterValue, float64(source.Reconnects))
 	if log := source.Log; log != nil {
@@ -154,6 +150,7 @@ func (c *sourceCollector) Collect(ch chan<- prometheus.Metric) {
 		send(c.logLag, prometheus.GaugeValue, float64(log.Lag))
 		send(c.logRetained, prometheus.GaugeValue, float64(log.Head-min(log.Pruned, log.Head)))
 		send(c.logLosses, prometheus.CounterValue, float64(log.Losses))
+		send(c.logPolling, prometheus.GaugeValue, oneIf(log.Polling))
 	}
 	send(c.subscribers, prometheus.GaugeValue, float64(hub.Subscribers))
 	send(c.filters, prometheus.GaugeValue, float64(hub.Filters))
@@ -184,4 +181,11 @@ func collect(vec prometheus.Collector) iter.Seq[labelled] {
 			}
 		}
 	}
+}
+
+func oneIf(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
 }

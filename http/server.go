@@ -91,6 +91,8 @@ type LogStats struct {
 	// Announced and Read count rows by how they came: announced, or read from the log.
 	Announced uint64 `json:"announced"`
 	Read      uint64 `json:"read"`
+	// Polling: rows come so fast that writers need not announce them.
+	Polling bool `json:"polling"`
 }
 
 // Config is what a Server is made of.

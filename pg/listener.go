@@ -243,7 +243,7 @@ func (l *Listener) session(ctx context.Context, config *pgx.ConnConfig) error {
 			return err
 		}
 	}
-	if err := l.feed.opened(ctx); err != nil {
+	if err := l.feed.opened(ctx, s.conn); err != nil {
 		return err
 	}
 	ctx, end := context.WithCancelCause(ctx)
@@ -255,15 +255,40 @@ func (l *Listener) session(ctx context.Context, config *pgx.ConnConfig) error {
 	})
 	defer prover.Wait()
 	defer end(nil)
-	return s.receive(ctx, l.cfg.HeartbeatInterval, func(n *pgconn.Notification, at time.Time) bool {
-		counts, err := l.deliver(ctx, s, n, at)
-		if err != nil {
-			end(err)
+	return l.receive(ctx, s)
+}
+
+// receive hands over what arrives, and has the feed tended, until ctx is done or the
+// connection is lost; the error says why.
+func (l *Listener) receive(ctx context.Context, s *session) error {
+	heard := time.Now() // a notification that counts
+	for {
+		// One deadline serves all notifications until then: making one for each would
+		// cost more than reading it.
+		due := l.feed.due()
+		until := heard.Add(l.cfg.HeartbeatInterval)
+		if !due.IsZero() && due.Before(until) {
+			until = due
 		}
-		return counts
-	}, func() {
-		l.cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "listener heartbeat", slog.Duration("idle", l.cfg.HeartbeatInterval))
-	})
+		err := s.receiveUntil(ctx, until, func(n *pgconn.Notification, at time.Time) (more bool, err error) {
+			counts, err := l.deliver(ctx, s, n, at)
+			if counts {
+				heard = at
+			}
+			return due.Equal(l.feed.due()), err
+		})
+		now := time.Now()
+		if due := l.feed.due(); err == nil && !due.IsZero() && !due.After(now) {
+			err = l.feed.tend(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		if now.Sub(heard) >= l.cfg.HeartbeatInterval {
+			l.cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "listener heartbeat", slog.Duration("idle", l.cfg.HeartbeatInterval))
+			heard = now
+		}
+	}
 }
 
 // deliver takes what the connection brought; counts is false for a canary.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -92,51 +93,85 @@ func (l *Log) Head(ctx context.Context) (uint64, error) {
 // *wire.GapError when some of them may have been pruned. A row that is no
 // notification, which only a hand can have put there, is passed over.
 func (l *Log) Read(ctx context.Context, after, upTo uint64) (ns []wire.Notification, through uint64, err error) {
-	ns, through, err = l.read(ctx, after, upTo)
-	if err != nil {
-		return nil, 0, fmt.Errorf("read the notification log: %w", orNoLog(err))
+	c, err := l.read(ctx, after, upTo)
+	if err == nil {
+		err = l.prove(ctx, after)
 	}
-	// A mark that is read after the rows and is not beyond their beginning proves that
-	// none was missing.
-	state, err := l.State(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
-	if state.Pruned > after {
-		return nil, 0, &wire.GapError{Reason: wire.GapCursorExpired}
+	if !c.full {
+		c.through = upTo
 	}
-	return ns, through, nil
+	return c.notifications, c.through, nil
 }
 
-func (l *Log) read(ctx context.Context, after, upTo uint64) (ns []wire.Notification, through uint64, err error) {
+// Next does as Read for what comes after, as far as it was committed by now; through is
+// the latest of it, or after, and more says that there may be more already.
+func (l *Log) Next(ctx context.Context, after uint64) (ns []wire.Notification, through uint64, more bool, err error) {
+	c, err := l.read(ctx, after, math.MaxInt64)
+	if err == nil && c.through != after+c.rows { // else they follow each other, and need no proof
+		err = l.prove(ctx, after)
+	}
+	if err != nil {
+		return nil, 0, false, err
+	}
+	return c.notifications, c.through, c.full, nil
+}
+
+// prove returns a *wire.GapError unless all rows after that seq were there when they
+// were read: a mark that is read after the rows and is not beyond their beginning proves
+// that none was missing.
+func (l *Log) prove(ctx context.Context, after uint64) error {
+	state, err := l.State(ctx)
+	if err == nil && state.Pruned > after {
+		return &wire.GapError{Reason: wire.GapCursorExpired}
+	}
+	return err
+}
+
+// logChunk is what one read returned.
+type logChunk struct {
+	notifications []wire.Notification
+	rows          uint64 // those included that are no notifications
+	through       uint64 // the seq of the last row
+	full          bool   // there may be more
+}
+
+func (l *Log) read(ctx context.Context, after, upTo uint64) (logChunk, error) {
+	c, err := l.query(ctx, after, upTo)
+	if err != nil {
+		return c, fmt.Errorf("read the notification log: %w", orNoLog(err))
+	}
+	return c, nil
+}
+
+func (l *Log) query(ctx context.Context, after, upTo uint64) (logChunk, error) {
+	c := logChunk{through: after}
 	rows, err := l.pool.Query(ctx, `
 		SELECT seq, channel, entity_type, entity_id, user_id, payload::text, created
 		FROM attune_live.notification_log WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3`,
 		int64(after), int64(upTo), logChunkRows) //nolint:gosec // a seq is a bigint
 	if err != nil {
-		return nil, 0, err
+		return c, err
 	}
 	defer rows.Close()
-	count, size := 0, 0
-	for size < logChunkBytes && rows.Next() {
-		var seq uint64
+	for size := 0; size < logChunkBytes && rows.Next(); {
 		var channel, entityType, entityID, payload string
 		var userID *int64
 		var created time.Time
-		if err := rows.Scan(&seq, &channel, &entityType, &entityID, &userID, &payload, &created); err != nil {
-			return nil, 0, err
+		if err := rows.Scan(&c.through, &channel, &entityType, &entityID, &userID, &payload, &created); err != nil {
+			return c, err
 		}
-		count, size, through = count+1, size+len(payload), seq
+		c.rows, size = c.rows+1, size+len(payload)
+		c.full = c.rows == logChunkRows || size >= logChunkBytes
 		n, err := live.Decode(channel, entityType, entityID, userID, []byte(payload))
 		if err != nil {
 			continue
 		}
-		n.Timestamp, n.Cursor.Offset = created, seq
-		ns = append(ns, n)
-	}
-	if size < logChunkBytes && count < logChunkRows {
-		through = upTo
+		n.Timestamp, n.Cursor.Offset = created, c.through
+		c.notifications = append(c.notifications, n)
 	}
 	rows.Close()
-	return ns, through, rows.Err()
+	return c, rows.Err()
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"attune/pg/live"
@@ -32,19 +33,24 @@ type feed interface {
 	// channels are those that the feed needs besides the configured ones.
 	channels() []string
 	// opened is called when LISTEN is active on a new connection, before anything
-	// that the connection brings.
-	opened(ctx context.Context) error
+	// that the connection brings. Until the next one, the feed may use it in its methods.
+	opened(ctx context.Context, conn *pgx.Conn) error
 	// receive takes a notification; proved is called when a canary has come back.
 	receive(ctx context.Context, n *pgconn.Notification, at time.Time) error
 	proved(ctx context.Context) error
+	// due is when tend wants to be called, whatever arrives; the zero time: not at all.
+	due() time.Time
+	tend(ctx context.Context) error
 }
 
 // plainFeed is the source listen: a notification is the NOTIFY payload.
 type plainFeed struct{ receiver *receiver }
 
-func (plainFeed) channels() []string           { return nil }
-func (plainFeed) opened(context.Context) error { return nil } // health tells the gap
-func (plainFeed) proved(context.Context) error { return nil }
+func (plainFeed) channels() []string                      { return nil }
+func (plainFeed) opened(context.Context, *pgx.Conn) error { return nil } // health tells the gap
+func (plainFeed) proved(context.Context) error            { return nil }
+func (plainFeed) due() time.Time                          { return time.Time{} }
+func (plainFeed) tend(context.Context) error              { return nil }
 
 func (f plainFeed) receive(ctx context.Context, n *pgconn.Notification, at time.Time) error {
 	f.receiver.receive(ctx, n, at)
@@ -59,11 +65,16 @@ func (f plainFeed) receive(ctx context.Context, n *pgconn.Notification, at time.
 // published once. A number that is missing is looked up, and with every canary the
 // log's head is compared with what was published: a row whose announcement went
 // astray is late, not lost.
+//
+// Where rows come fast, it asks writers to announce no more, which costs them most, and
+// reads the log on an interval instead, until there are few again: see pace.
 type logFeed struct {
 	log      *Log
 	sink     LogSink
 	receiver *receiver // of plain notifications
 	logger   *slog.Logger
+	conn     *pgx.Conn // the listen connection
+	pace     pace
 
 	mu    sync.Mutex
 	state LogState // as the sink knows it; its Head is the latest published
@@ -83,11 +94,18 @@ type LogStats struct {
 	// log because of their size or an outage.
 	Announced uint64 `json:"announced"`
 	Read      uint64 `json:"read"`
+	// Polling: rows come so fast that writers need not announce them; the log is read
+	// every few milliseconds.
+	Polling bool `json:"polling"`
 }
 
 func (f *logFeed) channels() []string { return []string{live.Channel} }
 
-func (f *logFeed) opened(ctx context.Context) error {
+func (f *logFeed) opened(ctx context.Context, conn *pgx.Conn) error {
+	f.conn = conn
+	if err := f.request(ctx); err != nil {
+		return err
+	}
 	return f.follow(ctx)
 }
 
@@ -105,6 +123,10 @@ func (f *logFeed) receive(ctx context.Context, n *pgconn.Notification, at time.T
 	switch {
 	case a.Lost || a.Seq == 0: // or no announcement of ours at all: the log knows
 		return f.follow(ctx)
+	case f.pace.polling: // somebody else has asked for it
+		return nil
+	case seq <= f.known().Head: // read before it arrived here
+		return nil
 	case err != nil || a.Notification == nil || seq > f.known().Head+1:
 		// Of the numbers in between, most belong to nobody: a transaction took them and
 		// was rolled back. The log knows.
@@ -114,7 +136,66 @@ func (f *logFeed) receive(ctx context.Context, n *pgconn.Notification, at time.T
 	a.Notification.Cursor.Offset = seq
 	f.publish(*a.Notification)
 	f.count(func(s *LogStats) { s.Announced++ })
+	if f.pace.fast(at) {
+		return f.release(ctx)
+	}
 	return nil
+}
+
+func (f *logFeed) due() time.Time { return f.pace.next }
+
+// tend reads what was committed since it was called last.
+func (f *logFeed) tend(ctx context.Context) error {
+	if f.pace.slow(time.Now()) {
+		if err := f.request(ctx); err != nil {
+			return err
+		}
+	}
+	// What was not announced before the request is there now.
+	for more := true; more; {
+		var ns []wire.Notification
+		var through uint64
+		var err error
+		ns, through, more, err = f.log.Next(ctx, f.known().Head)
+		if _, gone := errors.AsType[*wire.GapError](err); gone {
+			return f.follow(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		f.publish(ns...)
+		f.advance(through)
+		f.pace.rows += len(ns)
+		f.count(func(s *LogStats) { s.Read += uint64(len(ns)) })
+	}
+	f.pace.rest(time.Now())
+	return nil
+}
+
+// request asks for announcements. The log must be read afterwards, and again and again
+// for as long as the request could not be made.
+func (f *logFeed) request(ctx context.Context) error {
+	ok, err := live.RequestAnnouncements(ctx, f.conn)
+	if err != nil {
+		return fmt.Errorf("request announcements: %w", err)
+	}
+	f.setPolling(!ok)
+	return nil
+}
+
+// release has the log read instead.
+func (f *logFeed) release(ctx context.Context) error {
+	if err := live.ReleaseAnnouncements(ctx, f.conn); err != nil {
+		return fmt.Errorf("release announcements: %w", err)
+	}
+	f.setPolling(true)
+	return nil
+}
+
+func (f *logFeed) setPolling(polling bool) {
+	f.pace = pace{polling: polling, since: time.Now()}
+	f.pace.rest(f.pace.since)
+	f.count(func(s *LogStats) { s.Polling = polling })
 }
 
 // follow compares where the log stands with what was published, and publishes the

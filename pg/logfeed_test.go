@@ -2,10 +2,16 @@ package pg_test
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"attune/pg"
 	"attune/pg/live"
@@ -28,14 +34,9 @@ func (r logRecorder) Restart(_ string, _ uint64, reason wire.GapReason) {
 	r.add("restart " + string(reason))
 }
 
-// TestLogListener_Uninstalled takes the log away from a server that follows it: it must
-// say what to do, and go on by itself once that is done.
-func TestLogListener_Uninstalled(t *testing.T) {
-	url := pgtest.Database(t)
-	pool, sink := connect(t, url), logRecorder{newRecorder()}
-	if err := live.Install(t.Context(), pool); err != nil {
-		t.Fatal(err)
-	}
+// followLog runs a listener of the log until t ends, and returns when it is live.
+func followLog(t *testing.T, url string, pool *pgxpool.Pool, sink pg.LogSink) *pg.Listener {
+	t.Helper()
 	log, err := pg.OpenLog(t.Context(), pool)
 	if err != nil {
 		t.Fatal(err)
@@ -48,9 +49,23 @@ func TestLogListener_Uninstalled(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	defer running.Wait()
-	defer cancel()
+	t.Cleanup(func() {
+		cancel()
+		running.Wait()
+	})
 	eventually(t, "live", func() bool { return l.Stats().Live })
+	return l
+}
+
+// TestLogListener_Uninstalled takes the log away from a server that follows it: it must
+// say what to do, and go on by itself once that is done.
+func TestLogListener_Uninstalled(t *testing.T) {
+	url := pgtest.Database(t)
+	pool, sink := connect(t, url), logRecorder{newRecorder()}
+	if err := live.Install(t.Context(), pool); err != nil {
+		t.Fatal(err)
+	}
+	l := followLog(t, url, pool, sink)
 
 	if left, err := live.Uninstall(t.Context(), pool); err != nil || len(left) > 0 {
 		t.Fatalf("uninstall: %v, left: %v", err, left)
@@ -74,4 +89,96 @@ func TestLogListener_Uninstalled(t *testing.T) {
 		_, after, found := strings.Cut(told, "restart "+string(wire.GapCursorUnknown))
 		return found && strings.Contains(after, "notification orders 7")
 	})
+}
+
+// TestLogListener_Busy has writers commit as fast as they can: the listener must have
+// them announce no more, read all that they commit, in order and once, also when its
+// connection is lost meanwhile, and have the next one announced when they have ended.
+func TestLogListener_Busy(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	pool, sink := connect(t, url), logRecorder{newRecorder()}
+	if err := live.Install(t.Context(), pool); err != nil {
+		t.Fatal(err)
+	}
+	l := followLog(t, url, pool, sink)
+
+	const sessions = 4
+	ctx, enough := context.WithCancel(t.Context())
+	var writers sync.WaitGroup
+	defer writers.Wait()
+	defer enough()
+	for i := range sessions {
+		writers.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				if _, err := pool.Exec(t.Context(), `SELECT attune_live.notify('c', $1, $2, '{}')`, fmt.Sprint("w", i), fmt.Sprint(n)); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	polling := func() bool { return l.Stats().Log.Polling }
+	eventually(t, "reading instead of being told", polling)
+	if _, err := pool.Exec(t.Context(), `SELECT pg_terminate_backend($1)`, l.Stats().BackendPID); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a new connection", func() bool { return l.Stats().Reconnects > 0 && l.Stats().Live })
+	eventually(t, "reading again", polling)
+	enough()
+	writers.Wait()
+	eventually(t, "being told again", func() bool { return !polling() })
+
+	before := l.Stats().Log.Announced
+	if _, err := pool.Exec(t.Context(), `SELECT attune_live.notify('c', 'last', '1', '{}')`); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the last one", func() bool { return slices.Contains(sink.all(), "notification last 1") })
+	if announced := l.Stats().Log.Announced; announced != before+1 {
+		t.Errorf("%d announced after the rush, want 1", announced-before)
+	}
+	var want, got []string
+	rows, err := pool.Query(t.Context(), `SELECT 'notification ' || entity_type || ' ' || entity_id FROM attune_live.notification_log ORDER BY seq`)
+	if err == nil {
+		want, err = pgx.CollectRows(rows, pgx.RowTo[string])
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range sink.all() {
+		if strings.HasPrefix(line, "notification ") {
+			got = append(got, line)
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%d of %d rows (-committed +published):\n%.2000s", len(got), len(want), diff)
+	}
+}
+
+// TestLogListener_Refused starts a listener while a transaction that was not announced is
+// about to commit: nothing would tell the listener of that, so it must look.
+func TestLogListener_Refused(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	pool, sink := connect(t, url), logRecorder{newRecorder()}
+	if err := live.Install(t.Context(), pool); err != nil {
+		t.Fatal(err)
+	}
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err := tx.Exec(t.Context(), `SET CONSTRAINTS ALL IMMEDIATE; SELECT attune_live.notify('c', 'orders', '7', '{}')`, pgx.QueryExecModeSimpleProtocol); err != nil {
+		t.Fatal(err)
+	}
+	l := followLog(t, url, pool, sink)
+	if !l.Stats().Log.Polling {
+		t.Error("nobody looks")
+	}
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the notification", func() bool { return slices.Contains(sink.all(), "notification orders 7") })
+	eventually(t, "being told", func() bool { return !l.Stats().Log.Polling })
 }

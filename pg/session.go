@@ -63,43 +63,30 @@ func listen(ctx context.Context, config *pgx.ConnConfig, channels []string) (*se
 	return s, nil
 }
 
-// receive hands over what arrives until ctx is done or the connection is lost; the
-// error says which. Whenever idle has passed without a notification that counts (one
-// for which deliver returned true), quiet is called.
-func (s *session) receive(ctx context.Context, idle time.Duration, deliver func(*pgconn.Notification, time.Time) bool, quiet func()) error {
-	since := time.Now()
-	for {
-		// One deadline serves all notifications of an idle period: making one for each
-		// would cost more than reading it.
-		wait, cancel := context.WithDeadline(ctx, since.Add(idle))
-		err := s.receiveUntil(wait, func(n *pgconn.Notification, at time.Time) {
-			s.read.Store(int64(at.Sub(s.opened)))
-			if deliver(n, at) {
-				since = at
-			}
-		})
-		over := wait.Err() != nil
-		cancel()
+// receiveUntil hands over what arrives until that time, or until deliver wants no more;
+// then it returns nil. The error says why the connection is lost, why ctx is done, or is
+// deliver's.
+func (s *session) receiveUntil(ctx context.Context, until time.Time, deliver func(*pgconn.Notification, time.Time) (more bool, err error)) error {
+	wait, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	for more := true; more; {
+		n, err := s.conn.WaitForNotification(wait)
 		switch {
+		case err == nil:
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case s.conn.IsClosed() || !over:
+		case s.conn.IsClosed() || wait.Err() == nil:
 			return err
-		case time.Since(since) >= idle:
-			quiet()
-			since = time.Now()
+		default:
+			return nil
 		}
-	}
-}
-
-func (s *session) receiveUntil(ctx context.Context, deliver func(*pgconn.Notification, time.Time)) error {
-	for {
-		n, err := s.conn.WaitForNotification(ctx)
-		if err != nil {
+		at := time.Now()
+		s.read.Store(int64(at.Sub(s.opened)))
+		if more, err = deliver(n, at); err != nil {
 			return err
 		}
-		deliver(n, time.Now())
 	}
+	return nil
 }
 
 // lastRead returns when something was received last.

@@ -43,6 +43,9 @@ func (b *bench) history() *history {
 	if _, err := conn.Exec(b.t.Context(), "LISTEN "+live.Channel); err != nil {
 		b.t.Fatal(err)
 	}
+	if ok, err := live.RequestAnnouncements(b.t.Context(), conn); !ok {
+		b.t.Fatalf("request announcements: %t, %v", ok, err)
+	}
 	h := &history{statuses: make(map[int64][]wire.Status)}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(b.t.Context()))
 	done := make(chan struct{})

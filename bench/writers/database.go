@@ -2,12 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
+	"attune/pg"
 	"attune/pg/live"
+	"attune/wire"
 )
 
 // variant is a table that is written in a run.
@@ -20,7 +24,7 @@ func variants() []variant {
 	return []variant{
 		{"without", "no trigger", ""},
 		{"notify", "a trigger that calls `pg_notify`", "notify_changed"},
-		{"watched", "watched", live.Channel},
+		{"watched", "watched", "watched_changed"},
 	}
 }
 
@@ -59,47 +63,68 @@ func setUp(ctx context.Context, conn *pgx.Conn, rows int) error {
 	return live.Watch(ctx, conn, "bench_writers.watched", live.WatchOptions{Columns: []string{"status", "total"}, UserID: "customer"})
 }
 
-// listener counts what arrives, as a server would.
+// listener is attune's own, which serves both ways of being told, and counts what it
+// hears as a hub would hear it.
 type listener struct {
-	done   sync.WaitGroup
-	counts map[string]int // by channel
-	err    error
+	pool   *pgxpool.Pool
+	listen *pg.Listener
+	ended  chan error
+	cancel context.CancelFunc
 }
 
-// theEnd is sent after a round, to be received after all of it.
-const theEnd = "the end"
+// deaf takes what a hub would, and gives it to nobody.
+type deaf struct{}
+
+func (deaf) Publish(wire.Notification)              {}
+func (deaf) PublishLogged(...wire.Notification)     {}
+func (deaf) PublishUnlogged(wire.Notification)      {}
+func (deaf) Gap(wire.GapReason)                     {}
+func (deaf) Restart(string, uint64, wire.GapReason) {}
+func (deaf) SetMode(wire.Mode)                      {}
 
 func startListener(ctx context.Context, url string) (*listener, error) {
-	conn, err := pgx.Connect(ctx, url)
+	pool, err := pg.Connect(ctx, url)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := conn.Exec(ctx, `LISTEN notify_changed; LISTEN `+live.Channel); err != nil {
+	log, err := pg.OpenLog(ctx, pool)
+	if err != nil {
+		pool.Close()
 		return nil, err
 	}
-	l := &listener{counts: map[string]int{}}
-	l.done.Go(func() {
-		defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-		for {
-			n, err := conn.WaitForNotification(ctx)
-			if err != nil {
-				l.err = err
-				return
-			}
-			if n.Payload == theEnd {
-				return
-			}
-			l.counts[n.Channel]++
-		}
-	})
-	return l, nil
+	ctx, cancel := context.WithCancel(ctx)
+	l := &listener{pool: pool, ended: make(chan error, 1), cancel: cancel}
+	l.listen = pg.NewLogListener(pg.ListenerConfig{URL: url, Pool: pool, Channels: []string{"notify_changed"}}, log, deaf{})
+	go func() { l.ended <- l.listen.Run(ctx) }()
+	select {
+	case <-l.listen.Live():
+		return l, nil
+	case err := <-l.ended:
+		l.ended <- nil
+		return nil, errors.Join(err, l.end())
+	}
 }
 
-// end returns how many notifications arrived on each channel.
-func (l *listener) end(ctx context.Context, conn *pgx.Conn) (map[string]int, error) {
-	if _, err := conn.Exec(ctx, `SELECT pg_notify($1, $2)`, live.Channel, theEnd); err != nil {
-		return nil, err
+// heard waits until there is no more to come than want, and returns how many
+// notifications there were on a channel.
+func (l *listener) heard(ctx context.Context, channel string, want int) int {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for {
+		n := int(l.listen.Stats().Notifications[channel]) //nolint:gosec // far from the limits
+		if n >= want || ctx.Err() != nil {
+			return n
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
-	l.done.Wait()
-	return l.counts, l.err
+}
+
+func (l *listener) end() error {
+	l.cancel()
+	err := <-l.ended
+	l.pool.Close()
+	return err
 }

@@ -41,6 +41,7 @@ func (cfg config) round(ctx context.Context, conn *pgx.Conn, clients int, result
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, l.end()) }()
 	var all []*bench
 	defer func() {
 		for _, b := range all {
@@ -80,17 +81,15 @@ func (cfg config) round(ctx context.Context, conn *pgx.Conn, clients int, result
 	if err := settle(ctx, conn); err != nil {
 		return err
 	}
-	received, err := l.end(ctx, conn)
-	if err != nil {
-		return err
-	}
 	for _, b := range all {
 		n, err := commits(ctx, conn, b.variant)
 		if err != nil {
 			return err
 		}
-		if b.channel != "" && received[b.channel] != n-b.before {
-			return fmt.Errorf("%s: %d notifications of %d commits", b.name, received[b.channel], n-b.before)
+		if b.channel != "" {
+			if heard := l.heard(ctx, b.channel, n-b.before); heard != n-b.before {
+				return fmt.Errorf("%s: %d notifications of %d commits", b.name, heard, n-b.before)
+			}
 		}
 		results[b.name] = append(results[b.name], float64(n-b.warm)/b.active.Seconds())
 	}

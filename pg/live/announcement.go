@@ -2,6 +2,7 @@ package live
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,29 @@ import (
 
 	"attune/wire"
 )
+
+// RequestAnnouncements has every commit announced from now on, until the session ends or
+// calls ReleaseAnnouncements; ok is false where a commit stands in the way, and to be
+// tried again. A commit before that, which may not have been announced, is in the log by
+// then. So: LISTEN, request, read the log.
+//
+// The request is a shared hold on an advisory lock, which writers try to take for
+// themselves: a NOTIFY that nobody waits for would have all other commits wait for
+// nothing. It must be called in the session that LISTENs.
+func RequestAnnouncements(ctx context.Context, session DB) (ok bool, err error) {
+	err = session.QueryRow(ctx, `SELECT pg_try_advisory_lock_shared($1)`, announceLock).Scan(&ok)
+	return ok, err
+}
+
+// ReleaseAnnouncements takes the request back. Commits may be announced or not from now on;
+// all of them are in the log.
+func ReleaseAnnouncements(ctx context.Context, session DB) error {
+	_, err := session.Exec(ctx, `SELECT pg_advisory_unlock_shared($1)`, announceLock)
+	return err
+}
+
+// announceLock is the same everywhere; its number stands for nothing.
+const announceLock = int64(7022364301868297335)
 
 // lost is the announcement of a loss.
 const lost = "lost"

@@ -81,6 +81,9 @@ func listen(t *testing.T, pool *pgxpool.Pool) *listener {
 	if _, err := conn.Exec(t.Context(), "LISTEN "+live.Channel); err != nil {
 		t.Fatal(err)
 	}
+	if ok, err := live.RequestAnnouncements(t.Context(), conn); !ok {
+		t.Fatalf("request announcements: %t, %v", ok, err)
+	}
 	return &listener{t: t, conn: conn}
 }
 

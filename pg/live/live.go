@@ -6,8 +6,9 @@
 // ever be there. Numbers that are missing belong to transactions that were rolled
 // back.
 //
-// Every row is announced by a NOTIFY on Channel, in the order of seq. The payload
-// is text, its fields separated by newlines:
+// Every row is announced by a NOTIFY on Channel, in the order of seq, as long as
+// somebody has asked for that with RequestAnnouncements. The payload is text, its
+// fields separated by newlines:
 //
 //	seq
 //	entity_type

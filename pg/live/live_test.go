@@ -1,11 +1,13 @@
 package live_test
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 
 	"attune/pg/live"
 )
@@ -45,6 +47,52 @@ func TestNotify_Announced(t *testing.T) {
 	}
 	if n := queryOne[int](t, pool, `SELECT count(*)::int FROM attune_live.outbox`); n != 0 {
 		t.Errorf("%d rows are left in the outbox", n)
+	}
+}
+
+// TestAnnouncements_Requested shows who is announced to: nobody who has not asked, and
+// whoever has from then on, with what was committed before in the log.
+func TestAnnouncements_Requested(t *testing.T) {
+	for name, write := range map[string]string{
+		"notify": `SELECT attune_live.notify('orders', 'orders', '1', '{}')`,
+		"watch":  `INSERT INTO orders DEFAULT VALUES`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			pool := installed(t)
+			exec(t, pool, `CREATE TABLE orders (id int PRIMARY KEY GENERATED ALWAYS AS IDENTITY)`)
+			watch(t, pool, "orders", live.WatchOptions{})
+			l := listen(t, pool)
+			if err := live.ReleaseAnnouncements(t.Context(), l.conn); err != nil {
+				t.Fatal(err)
+			}
+			exec(t, pool, write)
+
+			// One that is about to commit knows of no request.
+			tx, err := pool.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+			if _, err := tx.Exec(t.Context(), `SET CONSTRAINTS ALL IMMEDIATE; `+write, pgx.QueryExecModeSimpleProtocol); err != nil {
+				t.Fatal(err)
+			}
+			if ok, err := live.RequestAnnouncements(t.Context(), l.conn); ok || err != nil {
+				t.Errorf("a request that a commit may have missed: %t, %v", ok, err)
+			}
+			if err := tx.Commit(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if ok, err := live.RequestAnnouncements(t.Context(), l.conn); !ok {
+				t.Fatalf("a request that nothing is in the way of: %t, %v", ok, err)
+			}
+			if n := queryOne[int](t, pool, `SELECT count(*)::int FROM attune_live.notification_log`); n != 2 {
+				t.Errorf("%d rows in the log, want both", n)
+			}
+			exec(t, pool, write)
+			if a := l.next(); a.Seq != 3 {
+				t.Errorf("announced first: %d, want 3", a.Seq)
+			}
+		})
 	}
 }
 

@@ -87,8 +87,11 @@ CREATE TABLE IF NOT EXISTS attune_live.revocation (
 );
 
 -- The functions that triggers and writers call run as their owner, so that a writer needs no right on what is here, and
--- with a search_path of their own, so that the writer's can not lend them other functions. The lock that is taken below,
--- the commit lock, is the same everywhere; its number stands for nothing.
+-- with a search_path of their own, so that the writer's can not lend them other functions. Two advisory locks are the
+-- same everywhere, and their numbers stand for nothing: the commit lock, ...334, and the announce lock, ...335. Whoever
+-- wants each commit announced holds the latter, shared. A writer that gets it knows that nobody does, and keeps it to
+-- its commit, so that whoever gets it afterwards finds in the log what was not announced. A NOTIFY is what a commit
+-- costs most: all others in the cluster wait for it.
 
 -- lose() makes a loss known: counted for good at once, and announced at its place in the order of commits.
 CREATE OR REPLACE FUNCTION attune_live.lose(what text, why text) RETURNS void
@@ -135,7 +138,7 @@ BEGIN
     n := nextval('attune_live.seq');
     INSERT INTO attune_live.notification_log VALUES
         (n, channel, entity_type, entity_id, user_id, payload, clock_timestamp());
-    IF body IS NOT NULL THEN
+    IF body IS NOT NULL AND NOT pg_try_advisory_xact_lock(7022364301868297335) THEN
         IF pg_notify('attune_live', concat(n, body)) IS NULL THEN END IF;
     END IF;
 END
