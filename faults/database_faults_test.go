@@ -37,6 +37,31 @@ func TestListener_Terminated(t *testing.T) {
 	})
 }
 
+// Notifications come fast enough for the log to be read instead of announced, and slow
+// down again; in the midst of that, the listener's session is terminated.
+func TestListener_Rushed(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, "log")
+	s.serve(s.db.url)
+	s.follow(s.server.url)
+	stop := s.db.load(8, 200)
+	polling := func() bool {
+		now, err := s.server.stats()
+		return err == nil && now.Source.Log.Polling
+	}
+	for range times(3, 25) {
+		eventually(t, "the log is read on an interval", func() bool {
+			s.db.bulk(200, 50)
+			return polling()
+		})
+		s.fault(s.terminateListener)
+		s.server.ready()
+		eventually(t, "it is announced again", func() bool { return !polling() })
+	}
+	stop()
+	s.finish()
+}
+
 // A thousand notifications are committed while the database is out of reach.
 func TestListener_Outage(t *testing.T) {
 	t.Parallel()

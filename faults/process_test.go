@@ -188,6 +188,9 @@ type stats struct {
 		Source     string `json:"source"`
 		Live       bool   `json:"live"`
 		Reconnects int    `json:"reconnects"`
+		Log        struct {
+			Polling bool `json:"polling"`
+		} `json:"log"`
 	} `json:"source"`
 	Hub struct {
 		Subscribers int   `json:"subscribers"`

@@ -75,6 +75,7 @@ type logFeed struct {
 	logger   *slog.Logger
 	conn     *pgx.Conn // the listen connection
 	pace     pace
+	heard    uint64 // rows announced until the last canary
 
 	mu    sync.Mutex
 	state LogState // as the sink knows it; its Head is the latest published
@@ -109,8 +110,18 @@ func (f *logFeed) opened(ctx context.Context, conn *pgx.Conn) error {
 	return f.follow(ctx)
 }
 
+// proved looks for rows that were not announced. Some may be on their way; where not one
+// was announced since the last canary, the request was lost, and is made anew.
 func (f *logFeed) proved(ctx context.Context) error {
-	return f.follow(ctx)
+	if err := f.follow(ctx); err != nil {
+		return err
+	}
+	stats, heard := f.report(), f.heard
+	f.heard = stats.Announced
+	if stats.Lag == 0 || stats.Announced > heard || f.pace.polling {
+		return nil
+	}
+	return f.release(ctx)
 }
 
 func (f *logFeed) receive(ctx context.Context, n *pgconn.Notification, at time.Time) error {

@@ -57,6 +57,18 @@ func followLog(t *testing.T, url string, pool *pgxpool.Pool, sink pg.LogSink) *p
 	return l
 }
 
+// untilAnnounced writes until a row is announced.
+func untilAnnounced(t *testing.T, l *pg.Listener, pool *pgxpool.Pool) {
+	t.Helper()
+	before := l.Stats().Log.Announced
+	eventually(t, "an announcement", func() bool {
+		if _, err := pool.Exec(t.Context(), `SELECT attune_live.notify('c', 'orders', '1', '{}')`); err != nil {
+			t.Fatal(err)
+		}
+		return l.Stats().Log.Announced > before
+	})
+}
+
 // TestLogListener_Uninstalled takes the log away from a server that follows it: it must
 // say what to do, and go on by itself once that is done.
 func TestLogListener_Uninstalled(t *testing.T) {
@@ -129,15 +141,8 @@ func TestLogListener_Busy(t *testing.T) {
 	writers.Wait()
 	eventually(t, "being told again", func() bool { return !polling() })
 
-	before := l.Stats().Log.Announced
-	if _, err := pool.Exec(t.Context(), `SELECT attune_live.notify('c', 'last', '1', '{}')`); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the last one", func() bool { return slices.Contains(sink.all(), "notification last 1") })
-	if announced := l.Stats().Log.Announced; announced != before+1 {
-		t.Errorf("%d announced after the rush, want 1", announced-before)
-	}
-	var want, got []string
+	untilAnnounced(t, l, pool)
+	var want []string
 	rows, err := pool.Query(t.Context(), `SELECT 'notification ' || entity_type || ' ' || entity_id FROM attune_live.notification_log ORDER BY seq`)
 	if err == nil {
 		want, err = pgx.CollectRows(rows, pgx.RowTo[string])
@@ -145,13 +150,45 @@ func TestLogListener_Busy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range sink.all() {
-		if strings.HasPrefix(line, "notification ") {
-			got = append(got, line)
-		}
+	published := func() []string {
+		return slices.DeleteFunc(sink.all(), func(line string) bool { return !strings.HasPrefix(line, "notification ") })
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("%d of %d rows (-committed +published):\n%.2000s", len(got), len(want), diff)
+	eventually(t, "as many as were committed", func() bool { return len(published()) >= len(want) })
+	if diff := cmp.Diff(want, published()); diff != "" {
+		t.Errorf("-committed +published:\n%.2000s", diff)
+	}
+}
+
+// TestLogListener_RequestLost takes the request for announcements from a session that is
+// healthy otherwise: rows come late then, and the request is made anew.
+func TestLogListener_RequestLost(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	pool, sink := connect(t, url), logRecorder{newRecorder()}
+	if err := live.Install(t.Context(), pool); err != nil {
+		t.Fatal(err)
+	}
+	proxy := pgtest.NewProxy(t, url)
+	l := followLog(t, proxy.URL, pool, sink)
+	untilAnnounced(t, l, pool)
+
+	proxy.Inject(`DO 'BEGIN PERFORM pg_advisory_unlock_all(); END'`)
+	held := `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock'
+		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
+	eventually(t, "the request is lost", func() bool {
+		var n int
+		if err := pool.QueryRow(t.Context(), held).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n == 0
+	})
+	if _, err := pool.Exec(t.Context(), `SELECT attune_live.notify('c', 'orders', '7', '{}')`); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the notification", func() bool { return slices.Contains(sink.all(), "notification orders 7") })
+	untilAnnounced(t, l, pool)
+	if n := l.Stats().Reconnects; n > 0 {
+		t.Errorf("%d reconnects: the session was healthy", n)
 	}
 }
 
