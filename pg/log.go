@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -93,7 +94,7 @@ func (l *Log) Head(ctx context.Context) (uint64, error) {
 // *wire.GapError when some of them may have been pruned. A row that is no
 // notification, which only a hand can have put there, is passed over.
 func (l *Log) Read(ctx context.Context, after, upTo uint64) (ns []wire.Notification, through uint64, err error) {
-	c, err := l.read(ctx, after, upTo)
+	c, err := l.read(ctx, l.pool, after, upTo)
 	if err == nil {
 		err = l.prove(ctx, after)
 	}
@@ -106,10 +107,11 @@ func (l *Log) Read(ctx context.Context, after, upTo uint64) (ns []wire.Notificat
 	return c.notifications, c.through, nil
 }
 
-// Next does as Read for what comes after, as far as it was committed by now; through is
-// the latest of it, or after, and more says that there may be more already.
-func (l *Log) Next(ctx context.Context, after uint64) (ns []wire.Notification, through uint64, more bool, err error) {
-	c, err := l.read(ctx, after, math.MaxInt64)
+// next does as Read for what comes after, as far as it was committed by now; through is
+// the latest of it, or after, and more says that there may be more already. It is made for
+// being called often: session is a connection that keeps what was prepared.
+func (l *Log) next(ctx context.Context, session *pgx.Conn, after uint64) (ns []wire.Notification, through uint64, more bool, err error) {
+	c, err := l.read(ctx, session, after, math.MaxInt64, pgx.QueryExecModeCacheStatement)
 	if err == nil && c.through != after+c.rows { // else they follow each other, and need no proof
 		err = l.prove(ctx, after)
 	}
@@ -138,20 +140,25 @@ type logChunk struct {
 	full          bool   // there may be more
 }
 
-func (l *Log) read(ctx context.Context, after, upTo uint64) (logChunk, error) {
-	c, err := l.query(ctx, after, upTo)
+// querier is a pool or a connection.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+func (l *Log) read(ctx context.Context, from querier, after, upTo uint64, options ...any) (logChunk, error) {
+	c, err := l.query(ctx, from, after, upTo, options...)
 	if err != nil {
 		return c, fmt.Errorf("read the notification log: %w", orNoLog(err))
 	}
 	return c, nil
 }
 
-func (l *Log) query(ctx context.Context, after, upTo uint64) (logChunk, error) {
+func (l *Log) query(ctx context.Context, from querier, after, upTo uint64, options ...any) (logChunk, error) {
 	c := logChunk{through: after}
-	rows, err := l.pool.Query(ctx, `
+	rows, err := from.Query(ctx, `
 		SELECT seq, channel, entity_type, entity_id, user_id, payload::text, created
 		FROM attune_live.notification_log WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3`,
-		int64(after), int64(upTo), logChunkRows) //nolint:gosec // a seq is a bigint
+		append(options, int64(after), int64(upTo), logChunkRows)...) //nolint:gosec // a seq is a bigint
 	if err != nil {
 		return c, err
 	}

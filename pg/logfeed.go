@@ -167,7 +167,7 @@ func (f *logFeed) tend(ctx context.Context) error {
 		var ns []wire.Notification
 		var through uint64
 		var err error
-		ns, through, more, err = f.log.Next(ctx, f.known().Head)
+		ns, through, more, err = f.log.next(ctx, f.conn, f.known().Head)
 		if _, gone := errors.AsType[*wire.GapError](err); gone {
 			return f.follow(ctx)
 		}

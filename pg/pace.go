@@ -10,8 +10,8 @@ const (
 
 	fastRows   = 64
 	fastWithin = 64 * time.Millisecond
-	slowRows   = 50
-	slowWithin = 100 * time.Millisecond
+	slowRows   = 250
+	slowWithin = 500 * time.Millisecond
 )
 
 // pace measures how fast rows come.
