@@ -142,6 +142,7 @@ func (c *sourceCollector) Collect(ch chan<- prometheus.Metric) {
 	} {
 		send(c.gaps, prometheus.CounterValue, float64(hub.Gaps[reason]), string(reason))
 	}
+	send(c.canary, prometheus.GaugeValue, source.CanarySeconds)
 	send(c.live, prometheus.GaugeValue, oneIf(source.Live))
 	send(c.queueUsage, prometheus.GaugeValue, source.QueueUsage)
 	send(c.reconnects, prometheus.CounterValue, float64(source.Reconnects))
