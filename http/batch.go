@@ -10,9 +10,9 @@ import (
 // hardly makes a write cheaper.
 const gatherSize = 16 << 10
 
-// quickSize is how many bytes of messages are delivered in a quick turn: with what the
-// transport adds they fit in one write.
-const quickSize = gatherSize * 3 / 4
+// quickSize is how many bytes of messages are delivered in a quick turn, some more or
+// less.
+const quickSize = 4 * gatherSize
 
 // batches lends out what a stream needs in a turn, so that a stream at rest needs
 // nothing.

@@ -65,6 +65,7 @@ type stream struct {
 	told  atomic.Bool // the goodbye is said; stored in turns only
 
 	queued    atomic.Int32 // where it is in the server's turnQueue
+	soon      int32        // see turnQueue.busy
 	delivered atomic.Int64 // when something was last delivered: nanoseconds after the server's start
 	unsent    []byte       // begun in a quick turn; touched in turns only
 }
@@ -274,6 +275,7 @@ func (c *stream) deliverAtOnce() (done bool) {
 	return c.unsent == nil
 }
 
+// countDelivered is called in turns.
 func (c *stream) countDelivered(b *batch) {
 	c.delivered.Store(int64(time.Since(c.server.started)))
 	c.tally.deliveries.Add(float64(notifications(b.frames)))

@@ -8,8 +8,10 @@ import (
 
 const (
 	// pace is how far apart deliveries to a busy stream are, so that what gathers in
-	// between goes out in one write. What comes after a pause of that length goes at once.
-	pace = time.Millisecond
+	// between goes out in one write. After a pause, atOnce are not put off.
+	pace   = time.Millisecond
+	pause  = 10 * pace
+	atOnce = 3
 	// fewTurns are taken by whoever made them due.
 	fewTurns = 2
 	// turnsEach is how many turns are worth another worker.
@@ -28,9 +30,9 @@ const (
 // workers as there are cores, who go when the queue is empty. A quick turn never waits
 // and is bounded, so that none holds up the others; see stream.quickTurn.
 //
-// A write costs far more than a message. A stream that was delivered to less than a
-// pace ago is put off until the next tick, unless its queue fills up; while no stream
-// is, there is no tick.
+// A write costs far more than a message. A busy stream that was delivered to less than a
+// pace ago is put off until the next tick, unless its queue fills up; while no stream is,
+// there is no tick.
 type turnQueue struct {
 	mu      sync.Mutex
 	due     []*stream // from head on
@@ -125,7 +127,7 @@ func (q *turnQueue) takeNext() {
 	if q.head++; q.head == len(q.due) {
 		q.due, q.head = q.due[:0], 0
 	}
-	if c.queued.Load() == turnDue && time.Since(c.server.started)-time.Duration(c.delivered.Load()) < pace {
+	if c.queued.Load() == turnDue && q.busy(c) {
 		c.queued.Store(turnPutOff)
 		q.putOff = append(q.putOff, c)
 		q.startTick()
@@ -135,6 +137,23 @@ func (q *turnQueue) takeNext() {
 	defer q.mu.Lock()
 	c.queued.Store(turnNone) // before it looks: what comes from now on is told anew
 	c.quickTurn()
+}
+
+// busy reports whether c has come back so soon, and not for the first time since it
+// paused, that it should be put off. It is called with q.mu held.
+func (q *turnQueue) busy(c *stream) bool {
+	since := time.Since(c.server.started) - time.Duration(c.delivered.Load())
+	if since >= pause {
+		c.soon = 0
+	}
+	if since >= pace {
+		return false
+	}
+	if c.soon < atOnce {
+		c.soon++
+		return false
+	}
+	return true
 }
 
 // startTick is called with q.mu held.

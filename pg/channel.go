@@ -1,7 +1,6 @@
 package pg
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -85,17 +84,15 @@ func Decode(channel, payload string, at time.Time) (wire.Notification, error) {
 	if !utf8.ValidString(payload) {
 		return wire.Notification{}, &SkipError{SkipInvalidJSON}
 	}
-	// Compact removes white space and nothing else: the writer's tokens stay.
-	var compact bytes.Buffer
-	compact.Grow(len(payload))
-	if err := json.Compact(&compact, []byte(payload)); err != nil {
+	compact, ok := wire.Compact(payload) // removes white space and nothing else: the writer's tokens stay
+	if !ok {
 		return wire.Notification{}, &SkipError{SkipInvalidJSON}
 	}
-	if !wire.IsObject(compact.Bytes()) {
+	if !wire.IsObject(compact) {
 		return wire.Notification{}, &SkipError{SkipNotObject}
 	}
 	var entityType, entityID, entity, user json.RawMessage
-	for name, value := range wire.Members(compact.Bytes()) {
+	for name, value := range wire.Members(compact) {
 		switch string(name) {
 		case "entity_type":
 			entityType = value
@@ -108,8 +105,7 @@ func Decode(channel, payload string, at time.Time) (wire.Notification, error) {
 		}
 	}
 
-	n := wire.Notification{NotificationType: channel, Payload: compact.Bytes(), Timestamp: at}
-	var ok bool
+	n := wire.Notification{NotificationType: channel, Payload: compact, Timestamp: at}
 	if n.EntityType, ok = wire.ParseString(entityType); !ok || !wire.IsTypeName(n.EntityType) {
 		return wire.Notification{}, &SkipError{SkipEntityType}
 	}

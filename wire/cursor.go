@@ -33,10 +33,16 @@ func ParseCursor(s string) (c Cursor, ok bool) {
 
 // String returns the cursor's text; "" for the zero Cursor.
 func (c Cursor) String() string {
+	var b [48]byte // most are shorter
+	return string(c.append(b[:0]))
+}
+
+func (c Cursor) append(b []byte) []byte {
 	if c.Epoch == "" {
-		return ""
+		return b
 	}
-	return c.Epoch + "." + strconv.FormatUint(c.Offset, 10)
+	b = append(append(b, c.Epoch...), '.')
+	return strconv.AppendUint(b, c.Offset, 10)
 }
 
 // MarshalText encodes the cursor as its text.

@@ -7,7 +7,7 @@ import (
 )
 
 // Members yields names and values of the JSON object in b, in their order, equal
-// names included, and nothing where b is no object. b must be as json.Compact leaves
+// names included, and nothing where b is no object. b must be as Compact leaves
 // it: it is not checked again, and what is yielded is part of it.
 func Members(b []byte) iter.Seq2[[]byte, json.RawMessage] {
 	return func(yield func([]byte, json.RawMessage) bool) {
@@ -32,10 +32,10 @@ func Members(b []byte) iter.Seq2[[]byte, json.RawMessage] {
 	}
 }
 
-// IsObject reports whether what json.Compact left is an object.
+// IsObject reports whether what Compact left is an object.
 func IsObject(b []byte) bool { return len(b) > 0 && b[0] == '{' }
 
-// valueEnd returns the length of the value that b begins with, as json.Compact leaves
+// valueEnd returns the length of the value that b begins with, as Compact leaves
 // it.
 func valueEnd(b []byte) int {
 	depth := 0

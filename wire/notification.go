@@ -68,8 +68,9 @@ func (n *Notification) append(b []byte) []byte {
 	b = append(b, n.Payload...)
 	b = append(b, `,"timestamp":"`...)
 	b = n.Timestamp.UTC().AppendFormat(b, TimestampLayout)
-	b = append(b, `","cursor":`...)
-	b = appendString(b, n.Cursor.String())
+	b = append(b, `","cursor":"`...)
+	b = n.Cursor.append(b) // nothing in it needs an escape
+	b = append(b, '"')
 	if n.Coalesced > 0 {
 		b = append(b, `,"coalesced":`...)
 		b = strconv.AppendInt(b, int64(n.Coalesced), 10)

@@ -1,9 +1,7 @@
 package live
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -106,13 +104,11 @@ func Decode(channel, entityType, entityID string, userID *int64, payload []byte)
 	if !utf8.Valid(payload) {
 		return wire.Notification{}, errors.New("payload: want UTF-8")
 	}
-	// Compact removes white space and nothing else: the writer's tokens stay.
-	var compact bytes.Buffer
-	compact.Grow(len(payload))
-	if err := json.Compact(&compact, payload); err != nil {
+	compact, ok := wire.Compact(payload) // removes white space and nothing else: the writer's tokens stay
+	if !ok {
 		return wire.Notification{}, errors.New("payload: want JSON")
 	}
-	n.Payload = compact.Bytes()
+	n.Payload = compact
 	return n, nil
 }
 
