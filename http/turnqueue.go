@@ -42,6 +42,7 @@ type turnQueue struct {
 	ticking bool
 
 	workers int
+	run     func() // work; kept, for a worker that starts must allocate nothing
 	working sync.WaitGroup
 	stopped bool
 
@@ -101,13 +102,18 @@ func (q *turnQueue) hire() {
 	if due == 0 || q.stopped {
 		return
 	}
+	if q.run == nil {
+		q.run = q.work
+	}
 	for q.workers < min(1+due/turnsEach, runtime.GOMAXPROCS(0)) {
 		q.workers++
-		q.working.Go(q.work)
+		q.working.Add(1)
+		go q.run()
 	}
 }
 
 func (q *turnQueue) work() {
+	defer q.working.Done()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for q.head < len(q.due) {

@@ -35,7 +35,7 @@ func gate() []work {
 		{
 			name: "one match each", together: true, rounds: 5,
 			load:     "-filters unique -subs 2000 -messages 12000 -batch 16 -rate 8000 -nap 20ms -settle 500ms",
-			limit:    "notify -messages 12000 -batch 16 -rate 8000",
+			limit:    "relay -subs 2000 -messages 12000 -batch 16 -rate 8000 -nap 20ms -size 540",
 			measures: []measure{{name: "CPU, s/million", unit: 1, figure: cpu, limit: limitCPU}},
 		},
 		idle("idle, WebSocket", "ws"),

@@ -48,7 +48,7 @@ func (b *bench) limit(ctx context.Context, s *measured.Server, args []string) (r
 	if len(args) == 0 {
 		return report{}, nil
 	}
-	if args[0] == "notify" {
+	if args[0] != "fanout" {
 		args = append(args[:1:1], append([]string{"-db", s.Database}, args[1:]...)...)
 	}
 	return b.pushbenchReport(ctx, append([]string{"limit"}, args...))

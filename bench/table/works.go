@@ -74,6 +74,12 @@ func table() []work {
 		fanout1000 = "fanout -subs 1000 -messages 4000 -batch 16 -mode writev"
 		fanout100  = "fanout -subs 100 -messages 20000 -batch 16 -mode writev"
 	)
+	relay := func(name, flags string) work {
+		return work{name: name, load: "relay -subs 10000 -publishers 4 " + flags, limit: "notify -publishers 4 " + flags, bare: true, measures: []measure{
+			{name: "deliveries, 1000/s", unit: 1e3, figure: limitPerSecond, limit: limitPerSecond, more: true},
+			{name: "CPU, s/million", unit: 1, figure: limitCPU, limit: limitCPU},
+		}}
+	}
 	return []work{
 		broadcast("1,000 x 2,000, WebSocket", "-transport ws -subs 1000 -messages 2000 -publishers 4", fanout1000, 1200, goal1000, 1),
 		broadcast("1,000 x 2,000, SSE", "-transport sse -subs 1000 -messages 2000 -publishers 4", fanout1000, 1200, goal1000, 1),
@@ -84,10 +90,9 @@ func table() []work {
 		unique("unique, 10,000 subscribers", "-messages 40000", "-messages 40000", .95),
 		unique("unique, 16 a transaction", "-messages 100000 -batch 16", "-messages 100000 -batch 16", .7),
 		unique("unique, 1,000 a transaction", "-messages 200000 -batch 1000 -window 4000", "-messages 200000 -batch 1000", .7),
-		{name: "unique, bare writer", load: "fanout -subs 10000 -messages 20", bare: true, measures: []measure{
-			{name: "deliveries, 1000/s", unit: 1e3, figure: limitPerSecond},
-			{name: "CPU, s/million", unit: 1, figure: limitCPU},
-		}},
+		relay("unique, bare relay", "-messages 40000"),
+		relay("unique, bare relay, 16 a transaction", "-messages 100000 -batch 16"),
+		relay("unique, bare relay, 1,000 a transaction", "-messages 200000 -batch 1000"),
 		latency("unique, 2,000/s", "-filters unique -subs 10000 -messages 10000 -rate 2000 -publishers 4", 0, .15, 1.2),
 		latency("100 subscribers, 100/s", "-subs 100 -messages 500 -rate 100", .8, 0, 1.6),
 		idle("10,000 idle, WebSocket", "ws", false),
