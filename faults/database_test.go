@@ -113,7 +113,7 @@ func (db *database) connect(ctx context.Context) (*pgx.Conn, error) {
 	}
 	// What is acknowledged must outlive a kill, whatever the server's own setting.
 	cfg.RuntimeParams["synchronous_commit"] = "on"
-	cfg.ConnectTimeout = 2 * time.Second
+	cfg.ConnectTimeout = 10 * time.Second // a server that has just been promoted is slow on a loaded machine
 	return pgx.ConnectConfig(ctx, cfg)
 }
 
