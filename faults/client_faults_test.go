@@ -57,6 +57,10 @@ func TestClient_Stopped(t *testing.T) {
 		s.add(stopped, other)
 		s.subscribed()
 		for i := range times(1, 3) {
+			eventually(t, "both clients are connected", func() bool {
+				v, err := s.server.stats()
+				return err == nil && v.Hub.Subscribers == 2
+			})
 			s.fault(func() { stopped.signal(syscall.SIGSTOP) })
 			for range 18 {
 				s.db.bulk(150, 6000)
