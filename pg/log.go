@@ -172,7 +172,7 @@ func (l *Log) query(ctx context.Context, from querier, after, upTo uint64, optio
 		}
 		c.rows, size = c.rows+1, size+len(payload)
 		c.full = c.rows == logChunkRows || size >= logChunkBytes
-		n, err := live.Decode(channel, entityType, entityID, userID, []byte(payload))
+		n, err := live.Decode(channel, entityType, entityID, userID, payload)
 		if err != nil {
 			continue
 		}

@@ -174,10 +174,8 @@ func (f *logFeed) tend(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		f.publish(ns...)
-		f.advance(through)
+		f.take(ns, through)
 		f.pace.rows += len(ns)
-		f.count(func(s *LogStats) { s.Read += uint64(len(ns)) })
 	}
 	f.pace.rest(time.Now())
 	return nil
@@ -257,10 +255,15 @@ func (f *logFeed) readUpTo(ctx context.Context, seq uint64) error {
 		if err != nil {
 			return err
 		}
-		f.publish(ns...)
-		f.advance(through)
-		f.count(func(s *LogStats) { s.Read += uint64(len(ns)) })
+		f.take(ns, through)
 	}
+}
+
+// take publishes what was read from the log, which is all up to that seq.
+func (f *logFeed) take(ns []wire.Notification, through uint64) {
+	f.publish(ns...)
+	f.advance(through)
+	f.count(func(s *LogStats) { s.Read += uint64(len(ns)) })
 }
 
 func (f *logFeed) publish(ns ...wire.Notification) {

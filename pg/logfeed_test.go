@@ -34,6 +34,17 @@ func (r logRecorder) Restart(_ string, _ uint64, reason wire.GapReason) {
 	r.add("restart " + string(reason))
 }
 
+// newLog returns a database with a log, and where its notifications may go.
+func newLog(t *testing.T) (url string, pool *pgxpool.Pool, sink logRecorder) {
+	t.Helper()
+	url = pgtest.Database(t)
+	pool = connect(t, url)
+	if err := live.Install(t.Context(), pool); err != nil {
+		t.Fatal(err)
+	}
+	return url, pool, logRecorder{newRecorder()}
+}
+
 // followLog runs a listener of the log until t ends, and returns when it is live.
 func followLog(t *testing.T, url string, pool *pgxpool.Pool, sink pg.LogSink) *pg.Listener {
 	t.Helper()
@@ -72,11 +83,7 @@ func untilAnnounced(t *testing.T, l *pg.Listener, pool *pgxpool.Pool) {
 // TestLogListener_Uninstalled takes the log away from a server that follows it: it must
 // say what to do, and go on by itself once that is done.
 func TestLogListener_Uninstalled(t *testing.T) {
-	url := pgtest.Database(t)
-	pool, sink := connect(t, url), logRecorder{newRecorder()}
-	if err := live.Install(t.Context(), pool); err != nil {
-		t.Fatal(err)
-	}
+	url, pool, sink := newLog(t)
 	l := followLog(t, url, pool, sink)
 
 	if left, err := live.Uninstall(t.Context(), pool); err != nil || len(left) > 0 {
@@ -108,11 +115,7 @@ func TestLogListener_Uninstalled(t *testing.T) {
 // connection is lost meanwhile, and have the next one announced when they have ended.
 func TestLogListener_Busy(t *testing.T) {
 	t.Parallel()
-	url := pgtest.Database(t)
-	pool, sink := connect(t, url), logRecorder{newRecorder()}
-	if err := live.Install(t.Context(), pool); err != nil {
-		t.Fatal(err)
-	}
+	url, pool, sink := newLog(t)
 	l := followLog(t, url, pool, sink)
 
 	const sessions = 4
@@ -163,11 +166,7 @@ func TestLogListener_Busy(t *testing.T) {
 // healthy otherwise: rows come late then, and the request is made anew.
 func TestLogListener_RequestLost(t *testing.T) {
 	t.Parallel()
-	url := pgtest.Database(t)
-	pool, sink := connect(t, url), logRecorder{newRecorder()}
-	if err := live.Install(t.Context(), pool); err != nil {
-		t.Fatal(err)
-	}
+	url, pool, sink := newLog(t)
 	proxy := pgtest.NewProxy(t, url)
 	l := followLog(t, proxy.URL, pool, sink)
 	untilAnnounced(t, l, pool)
@@ -196,11 +195,7 @@ func TestLogListener_RequestLost(t *testing.T) {
 // about to commit: nothing would tell the listener of that, so it must look.
 func TestLogListener_Refused(t *testing.T) {
 	t.Parallel()
-	url := pgtest.Database(t)
-	pool, sink := connect(t, url), logRecorder{newRecorder()}
-	if err := live.Install(t.Context(), pool); err != nil {
-		t.Fatal(err)
-	}
+	url, pool, sink := newLog(t)
 	tx, err := pool.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)

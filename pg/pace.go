@@ -18,8 +18,8 @@ const (
 type pace struct {
 	polling bool
 	next    time.Time // of the next read; zero while rows are announced
-	rows    int       // since then
 	since   time.Time
+	rows    int // that came since then
 }
 
 // fast counts a row that was announced at the time at, and reports whether they come

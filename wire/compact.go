@@ -7,8 +7,8 @@ const maxNesting = 10000
 // Compact returns the JSON text without white space between its tokens, which stay as
 // they are, and false where text is no JSON. It does as json.Compact, in a third of the
 // time: every notification goes through it. Whether text is UTF-8 it does not look at.
-func Compact[T string | []byte](text T) ([]byte, bool) {
-	c := compactor[T]{text: text, out: make([]byte, 0, len(text))}
+func Compact(text string) ([]byte, bool) {
+	c := compactor{text: text, out: make([]byte, 0, len(text))}
 	c.space()
 	if !c.value(0) || c.at < len(c.text) {
 		return nil, false
@@ -18,21 +18,21 @@ func Compact[T string | []byte](text T) ([]byte, bool) {
 
 // compactor copies tokens of text to out. Its methods report whether there was what
 // they are named after, and go past the white space behind it.
-type compactor[T string | []byte] struct {
-	text T
+type compactor struct {
+	text string
 	at   int // how far text was read
 	out  []byte
 }
 
 // peek returns the next byte, 0 at the end: no token begins with it.
-func (c *compactor[T]) peek() byte {
+func (c *compactor) peek() byte {
 	if c.at == len(c.text) {
 		return 0
 	}
 	return c.text[c.at]
 }
 
-func (c *compactor[T]) space() {
+func (c *compactor) space() {
 	for c.at < len(c.text) {
 		switch c.text[c.at] {
 		case ' ', '\t', '\n', '\r':
@@ -44,14 +44,14 @@ func (c *compactor[T]) space() {
 }
 
 // token copies the token that ends before end.
-func (c *compactor[T]) token(end int) {
+func (c *compactor) token(end int) {
 	c.out = append(c.out, c.text[c.at:end]...)
 	c.at = end
 	c.space()
 }
 
 // byte copies b, if it is next.
-func (c *compactor[T]) byte(b byte) bool {
+func (c *compactor) byte(b byte) bool {
 	if c.peek() != b {
 		return false
 	}
@@ -59,7 +59,7 @@ func (c *compactor[T]) byte(b byte) bool {
 	return true
 }
 
-func (c *compactor[T]) value(depth int) bool {
+func (c *compactor) value(depth int) bool {
 	switch b := c.peek(); b {
 	case '{', '[':
 		return depth < maxNesting && c.byte(b) && c.members(b+2, b == '{', depth+1) // in ASCII, '{' and '[' are two before their ends
@@ -77,7 +77,7 @@ func (c *compactor[T]) value(depth int) bool {
 }
 
 // members are what is left of an array or, where they are named, an object.
-func (c *compactor[T]) members(end byte, named bool, depth int) bool {
+func (c *compactor) members(end byte, named bool, depth int) bool {
 	if c.byte(end) {
 		return true
 	}
@@ -94,7 +94,7 @@ func (c *compactor[T]) members(end byte, named bool, depth int) bool {
 	}
 }
 
-func (c *compactor[T]) string() bool {
+func (c *compactor) string() bool {
 	if c.peek() != '"' {
 		return false
 	}
@@ -125,16 +125,16 @@ func (c *compactor[T]) string() bool {
 	return false
 }
 
-func (c *compactor[T]) literal(name string) bool {
+func (c *compactor) literal(name string) bool {
 	end := c.at + len(name)
-	if end > len(c.text) || string(c.text[c.at:end]) != name {
+	if end > len(c.text) || c.text[c.at:end] != name {
 		return false
 	}
 	c.token(end)
 	return true
 }
 
-func (c *compactor[T]) number() bool {
+func (c *compactor) number() bool {
 	i := c.at
 	next := func(b byte) bool { return i < len(c.text) && c.text[i] == b }
 	digits := func() bool {

@@ -76,7 +76,7 @@ func ParseAnnouncement(payload string) (Announcement, error) {
 		}
 		user = &id
 	}
-	n, err := Decode(fields[3], fields[0], fields[1], user, []byte(fields[4]))
+	n, err := Decode(fields[3], fields[0], fields[1], user, fields[4])
 	if err != nil {
 		return a, fmt.Errorf("announcement %d: %w", seq, err)
 	}
@@ -87,7 +87,7 @@ func ParseAnnouncement(payload string) (Announcement, error) {
 // Decode makes a notification of the columns of a log row, without timestamp and
 // cursor. An entity id that is an int64 in canonical decimal form becomes an integer.
 // The error does not tell the content.
-func Decode(channel, entityType, entityID string, userID *int64, payload []byte) (wire.Notification, error) {
+func Decode(channel, entityType, entityID string, userID *int64, payload string) (wire.Notification, error) {
 	n := wire.Notification{NotificationType: channel, EntityType: entityType, UserID: userID}
 	if !isChannel(channel) {
 		return wire.Notification{}, errors.New("channel: want 1 to 63 bytes without control characters")
@@ -101,7 +101,7 @@ func Decode(channel, entityType, entityID string, userID *int64, payload []byte)
 		return wire.Notification{}, errors.New("entity id: want 1 to 128 characters of [A-Za-z0-9_.-]")
 	}
 	// PostgreSQL checks text against the database's encoding, but SQL_ASCII checks nothing.
-	if !utf8.Valid(payload) {
+	if !utf8.ValidString(payload) {
 		return wire.Notification{}, errors.New("payload: want UTF-8")
 	}
 	compact, ok := wire.Compact(payload) // removes white space and nothing else: the writer's tokens stay

@@ -146,7 +146,7 @@ func (t *EntityTable) Read(ctx context.Context, db DB, id string) (wire.Entity, 
 	var (
 		found   string
 		user    *int64
-		payload []byte
+		payload string
 	)
 	err = t.read(ctx, db, func(tx pgx.Tx) error { return tx.QueryRow(ctx, t.one, id).Scan(&found, &user, &payload) })
 	server, refused := errors.AsType[*pgconn.PgError](err)
@@ -174,7 +174,7 @@ func (t *EntityTable) List(ctx context.Context, db DB, limit int, visibleTo *int
 			var (
 				key     string
 				user    *int64
-				payload []byte
+				payload string
 			)
 			if err := row.Scan(&key, &user, &payload); err != nil {
 				return wire.Entity{}, err
@@ -208,7 +208,7 @@ func (t *EntityTable) read(ctx context.Context, db DB, query func(tx pgx.Tx) err
 }
 
 // entity makes a row of what was read.
-func (t *EntityTable) entity(key string, user *int64, payload []byte) (wire.Entity, error) {
+func (t *EntityTable) entity(key string, user *int64, payload string) (wire.Entity, error) {
 	n, err := Decode("read", t.entityType, key, user, payload)
 	if err != nil {
 		return wire.Entity{}, fmt.Errorf("read a row of %s: %w", t.name, err)
