@@ -89,8 +89,8 @@ func TestServe_EndsAndStartsAgain(t *testing.T) {
 	dir := dataDir(t)
 	busy := "" // an execution whose action was running at the end
 	soon := 5 * time.Second
-	if raceEnabled() { // it is some times slower, and everything runs at once
-		soon *= 3
+	if raceEnabled() { // it is some times slower, and other databases are made meanwhile
+		soon *= 6
 	}
 	ends := []struct {
 		name string
