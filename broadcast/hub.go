@@ -100,14 +100,18 @@ func New(opts Options) *Hub {
 	}
 }
 
-// Publish gives n the next cursor, retains it and hands it to the queues of the
-// matching subscribers.
-func (h *Hub) Publish(n wire.Notification) {
+// Publish gives each of ns the next cursor, retains it and hands it to the queues of the
+// matching subscribers. What is published together is delivered together, as far as that
+// goes.
+func (h *Hub) Publish(ns ...wire.Notification) {
 	h.mu.Lock()
 	defer h.unlock()
-	h.offset++
-	n.Cursor = h.cursor(h.offset)
-	h.push(&n, h.retain(n), h.offset)
+	for i := range ns {
+		n := &ns[i]
+		h.offset++
+		n.Cursor = h.cursor(h.offset)
+		h.push(n, h.retain(n), h.offset)
+	}
 }
 
 // PublishLogged does as Publish for notifications that have their offsets from a
@@ -126,24 +130,28 @@ func (h *Hub) PublishLogged(ns ...wire.Notification) {
 			}
 		}
 	}
-	for _, n := range ns {
+	for i := range ns {
+		n := &ns[i]
 		if n.Cursor.Offset <= h.offset {
 			continue
 		}
 		h.offset = n.Cursor.Offset
 		n.Cursor.Epoch = h.epoch
-		h.push(&n, h.retain(n), h.offset)
+		h.push(n, h.retain(n), h.offset)
 	}
 }
 
-// PublishUnlogged hands n, which no log holds, to the matching live subscribers, with
-// the latest cursor. It cannot be replayed.
-func (h *Hub) PublishUnlogged(n wire.Notification) {
+// PublishUnlogged hands ns, which no log holds, to the matching live subscribers, with
+// the latest cursor. They cannot be replayed.
+func (h *Hub) PublishUnlogged(ns ...wire.Notification) {
 	h.mu.Lock()
 	defer h.unlock()
-	n.Cursor = h.cursor(h.offset)
-	// It comes after the latest, so it is news to whoever has read just up to there.
-	h.push(&n, wire.NewFrame(n), h.offset+1)
+	for i := range ns {
+		n := &ns[i]
+		n.Cursor = h.cursor(h.offset)
+		// It comes after the latest, so it is news to whoever has read just up to there.
+		h.push(n, wire.NewFrame(*n), h.offset+1)
+	}
 }
 
 // Gap announces that notifications may have been lost here: to every subscriber
@@ -309,8 +317,8 @@ func (h *Hub) Stats() Stats {
 func (h *Hub) cursor(offset uint64) wire.Cursor { return wire.Cursor{Epoch: h.epoch, Offset: offset} }
 
 // retain encodes n and keeps it in the window.
-func (h *Hub) retain(n wire.Notification) *wire.Frame {
-	frame := wire.NewFrame(n)
+func (h *Hub) retain(n *wire.Notification) *wire.Frame {
+	frame := wire.NewFrame(*n)
 	h.window.add(n.Cursor.Offset, frame)
 	return frame
 }

@@ -17,7 +17,7 @@ import (
 func TestHub_Seam(t *testing.T) {
 	const window = 4096
 	h := broadcast.New(broadcast.Options{QueueSize: window, WindowSize: window})
-	runSeam(t, h, h.Publish, 10_000, window)
+	runSeam(t, h, func(n wire.Notification) { h.Publish(n) }, 10_000, window)
 }
 
 // With a log behind the window there are two seams, and nobody is ever too late.

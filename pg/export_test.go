@@ -11,3 +11,23 @@ func BackoffWaits(n int) (waits []time.Duration, afterReset time.Duration) {
 	b.reset()
 	return waits, b.wait()
 }
+
+// Read is a read of the listen connection: so long after the one before, so many
+// notifications.
+type Read struct {
+	After  time.Duration
+	Brings int
+}
+
+// GatherWaits returns the indexes of the reads after which more is left to gather.
+func GatherWaits(reads []Read) (waits []int) {
+	var g gather
+	at := time.Now()
+	for i, r := range reads {
+		at = at.Add(r.After)
+		if g.read(at, r.Brings) {
+			waits = append(waits, i)
+		}
+	}
+	return waits
+}

@@ -30,8 +30,10 @@ type recorder struct {
 
 func newRecorder() *recorder { return &recorder{news: make(chan struct{})} }
 
-func (r *recorder) Publish(n wire.Notification) {
-	r.add("notification " + n.EntityType + " " + n.EntityID.String())
+func (r *recorder) Publish(ns ...wire.Notification) {
+	for _, n := range ns {
+		r.add("notification " + n.EntityType + " " + n.EntityID.String())
+	}
 }
 func (r *recorder) Gap(reason wire.GapReason) { r.add("gap " + string(reason)) }
 func (r *recorder) SetMode(mode wire.Mode)    { r.add("mode " + string(mode)) }

@@ -27,8 +27,9 @@ const (
 // Sink is where notifications go; a broadcast.Hub is one. It starts as degraded. Its
 // methods must be quick and must not call the Listener.
 type Sink interface {
-	// Publish hands over a notification without a cursor.
-	Publish(n wire.Notification)
+	// Publish hands over notifications without cursors, in order; it keeps none of
+	// the slice.
+	Publish(ns ...wire.Notification)
 	// Gap says that notifications may be missing here.
 	Gap(reason wire.GapReason)
 	// SetMode says that the source's health has changed.
@@ -270,12 +271,18 @@ func (l *Listener) receive(ctx context.Context, s *session) error {
 		if !due.IsZero() && due.Before(until) {
 			until = due
 		}
-		err := s.receiveUntil(ctx, until, func(n *pgconn.Notification, at time.Time) (more bool, err error) {
-			counts, err := l.deliver(ctx, s, n, at)
-			if counts {
-				heard = at
+		err := s.receiveUntil(ctx, until, func(ns []*pgconn.Notification, at time.Time) (more bool, err error) {
+			defer l.receiver.publish()
+			for _, n := range ns {
+				counts, err := l.deliver(ctx, s, n, at)
+				if counts {
+					heard = at
+				}
+				if err != nil {
+					return false, err
+				}
 			}
-			return due.Equal(l.feed.due()), err
+			return due.Equal(l.feed.due()), nil
 		})
 		now := time.Now()
 		if due := l.feed.due(); err == nil && !due.IsZero() && !due.After(now) {
@@ -293,21 +300,23 @@ func (l *Listener) receive(ctx context.Context, s *session) error {
 
 // deliver takes what the connection brought; counts is false for a canary.
 func (l *Listener) deliver(ctx context.Context, s *session, n *pgconn.Notification, at time.Time) (counts bool, err error) {
-	if n.Channel == ControlChannel && l.cfg.Control != nil {
+	switch {
+	case n.Channel == l.canaries.channel:
+		l.receiver.publish() // what came before it
+		if trip, ok := s.canary.received(n.Payload, at); ok {
+			if err := l.feed.proved(ctx); err != nil {
+				return false, err
+			}
+			l.backoff.reset()
+			l.health.proved(ctx, trip, at)
+		}
+		return false, nil
+	case n.Channel == ControlChannel && l.cfg.Control != nil:
+		l.receiver.publish()
 		l.cfg.Control.Receive(ctx, n.Payload, at)
 		return true, nil
 	}
-	if n.Channel != l.canaries.channel {
-		return true, l.feed.receive(ctx, n, at)
-	}
-	if trip, ok := s.canary.received(n.Payload, at); ok {
-		if err := l.feed.proved(ctx); err != nil {
-			return false, err
-		}
-		l.backoff.reset()
-		l.health.proved(ctx, trip, at)
-	}
-	return false, nil
+	return true, l.feed.receive(ctx, n, at)
 }
 
 // startError says what to do where the source never became live.

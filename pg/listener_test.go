@@ -244,7 +244,8 @@ func TestListener_Run_Deaf(t *testing.T) {
 		t.Cleanup(sink.turn.Stop)
 		l := start(t, pg.ListenerConfig{URL: url, Pool: pool, CanaryInterval: interval / 2}, sink)
 		const notifications = 600
-		if _, err := pool.Exec(t.Context(), `SELECT pg_notify('execution_created', '{"entity_type":"execution","entity_id":' || i || '}')
+		// So large that few are read at once.
+		if _, err := pool.Exec(t.Context(), `SELECT pg_notify('execution_created', '{"entity_type":"execution","entity_id":' || i || ',"pad":"' || repeat('.', 1000) || '"}')
 			FROM generate_series(1, $1::int) i`, notifications); err != nil {
 			t.Fatal(err)
 		}
@@ -271,9 +272,11 @@ type slowSink struct {
 	turn *time.Ticker
 }
 
-func (s *slowSink) Publish(n wire.Notification) {
-	<-s.turn.C
-	s.recorder.Publish(n)
+func (s *slowSink) Publish(ns ...wire.Notification) {
+	for _, n := range ns {
+		<-s.turn.C
+		s.recorder.Publish(n)
+	}
 }
 
 // terminate ends a session of PostgreSQL.

@@ -21,8 +21,8 @@ type LogSink interface {
 	// PublishLogged hands over notifications with the log's offsets, in order; those
 	// that it has already it must ignore.
 	PublishLogged(ns ...wire.Notification)
-	// PublishUnlogged hands over a notification that no log holds.
-	PublishUnlogged(n wire.Notification)
+	// PublishUnlogged hands over notifications that no log holds.
+	PublishUnlogged(ns ...wire.Notification)
 	// Restart says that another sequence begins, whose latest offset is this.
 	Restart(epoch string, offset uint64, reason wire.GapReason)
 }
@@ -129,6 +129,7 @@ func (f *logFeed) receive(ctx context.Context, n *pgconn.Notification, at time.T
 		f.receiver.receive(ctx, n, at)
 		return nil
 	}
+	f.receiver.publish() // what came before it
 	a, err := live.ParseAnnouncement(n.Payload)
 	seq := uint64(a.Seq) //nolint:gosec // not negative
 	switch {

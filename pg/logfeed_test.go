@@ -28,7 +28,11 @@ func (r logRecorder) PublishLogged(ns ...wire.Notification) {
 	}
 }
 
-func (r logRecorder) PublishUnlogged(n wire.Notification) { r.add("unlogged " + n.EntityID.String()) }
+func (r logRecorder) PublishUnlogged(ns ...wire.Notification) {
+	for _, n := range ns {
+		r.add("unlogged " + n.EntityID.String())
+	}
+}
 
 func (r logRecorder) Restart(_ string, _ uint64, reason wire.GapReason) {
 	r.add("restart " + string(reason))

@@ -16,10 +16,11 @@ import (
 // skipLogInterval is how often the skips of one reason are logged.
 const skipLogInterval = time.Second
 
-// receiver decodes and publishes what the listen connection brings. receive is
-// called from one goroutine.
+// receiver decodes what the listen connection brings, and publishes what was read at
+// once together. receive and publish are called from one goroutine.
 type receiver struct {
-	publish func(wire.Notification)
+	sink    func(...wire.Notification)
+	decoded []wire.Notification // and not published
 	logger  *slog.Logger
 	skips   map[SkipReason]*skipLog
 
@@ -34,9 +35,9 @@ type skipLog struct {
 	count int
 }
 
-func newReceiver(publish func(wire.Notification), logger *slog.Logger) *receiver {
+func newReceiver(sink func(...wire.Notification), logger *slog.Logger) *receiver {
 	return &receiver{
-		publish:       publish,
+		sink:          sink,
 		logger:        logger,
 		skips:         make(map[SkipReason]*skipLog),
 		notifications: make(map[string]uint64),
@@ -44,7 +45,7 @@ func newReceiver(publish func(wire.Notification), logger *slog.Logger) *receiver
 	}
 }
 
-// receive publishes n, received at the time at, or skips it.
+// receive takes n, received at the time at, for publish, or skips it.
 func (r *receiver) receive(ctx context.Context, n *pgconn.Notification, at time.Time) {
 	notification, err := Decode(n.Channel, n.Payload, at)
 	if skip, ok := errors.AsType[*SkipError](err); ok {
@@ -52,7 +53,17 @@ func (r *receiver) receive(ctx context.Context, n *pgconn.Notification, at time.
 		return
 	}
 	r.published(n.Channel)
-	r.publish(notification)
+	r.decoded = append(r.decoded, notification)
+}
+
+// publish hands over what was received since the last time.
+func (r *receiver) publish() {
+	if len(r.decoded) == 0 {
+		return
+	}
+	r.sink(r.decoded...)
+	clear(r.decoded)
+	r.decoded = r.decoded[:0]
 }
 
 // published counts a notification of that type.

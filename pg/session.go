@@ -16,6 +16,9 @@ import (
 // closeTimeout bounds the goodbye to a server that may not be there any more.
 const closeTimeout = time.Second
 
+// readSize is what pgx reads at once, in bytes.
+const readSize = 8 << 10
+
 // errConnected keeps pgx from dialling again, to cancel what a lost listen connection
 // was doing: it was only listening.
 var errConnected = errors.New("connected already")
@@ -24,6 +27,7 @@ var errConnected = errors.New("connected already")
 type session struct {
 	conn   *pgx.Conn
 	canary canary
+	gather gather
 	opened time.Time
 	read   atomic.Int64 // when something was received last: nanoseconds after opened
 }
@@ -63,31 +67,69 @@ func listen(ctx context.Context, config *pgx.ConnConfig, channels []string) (*se
 	return s, nil
 }
 
-// receiveUntil hands over what arrives until that time, or until deliver wants no more;
-// then it returns nil. The error says why the connection is lost, why ctx is done, or is
-// deliver's.
-func (s *session) receiveUntil(ctx context.Context, until time.Time, deliver func(*pgconn.Notification, time.Time) (more bool, err error)) error {
+// receiveUntil hands over what arrives until that time, what was read at once together,
+// or until deliver wants no more; then it returns nil. The error says why the connection
+// is lost, why ctx is done, or is deliver's.
+func (s *session) receiveUntil(ctx context.Context, until time.Time, deliver func([]*pgconn.Notification, time.Time) (more bool, err error)) error {
 	wait, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
+	stop := context.AfterFunc(ctx, s.cut)
+	defer stop()
+	var batch []*pgconn.Notification
 	for more := true; more; {
-		n, err := s.conn.WaitForNotification(wait)
+		ns, unread, lost := s.receive(wait, batch[:0])
+		batch = ns
+		at := time.Now()
+		if len(ns) > 0 {
+			s.read.Store(int64(at.Sub(s.opened)))
+			var err error
+			if more, err = deliver(ns, at); err != nil {
+				return err
+			}
+		}
 		switch {
-		case err == nil:
+		case lost == nil:
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case s.conn.IsClosed() || wait.Err() == nil:
-			return err
+			return lost
 		default:
 			return nil
 		}
-		at := time.Now()
-		s.read.Store(int64(at.Sub(s.opened)))
-		if more, err = deliver(n, at); err != nil {
-			return err
+		if !unread && s.gather.read(at, len(ns)) {
+			sleep(ctx, gatherFor)
 		}
 	}
 	return nil
 }
+
+// receive waits for a notification, and returns it and what was read with it, appended
+// to dst; with more, that is not all. With an error, they are those that came before it.
+func (s *session) receive(ctx context.Context, dst []*pgconn.Notification) (ns []*pgconn.Notification, more bool, err error) {
+	const frame = 1 + 4 + 4 + 1 + 1 // type, length, pid, and the ends of two strings
+	for size := 0; size < readSize; {
+		n, err := s.conn.WaitForNotification(ctx)
+		if err != nil {
+			return dst, false, err
+		}
+		dst = append(dst, n)
+		if s.conn.PgConn().Frontend().ReadBufferLen() == 0 {
+			return dst, false, nil
+		}
+		if ctx.Err() != nil {
+			return dst, false, ctx.Err()
+		}
+		// What follows has been read already, but for the end of the last one perhaps, and
+		// watching a context would cost more than taking it. Where that end does not come,
+		// cut is called.
+		ctx = context.Background()
+		size += frame + len(n.Channel) + len(n.Payload)
+	}
+	return dst, true, nil
+}
+
+// cut ends a read that no context ends.
+func (s *session) cut() { _ = s.conn.PgConn().Conn().SetReadDeadline(s.opened) }
 
 // lastRead returns when something was received last.
 func (s *session) lastRead() time.Time { return s.opened.Add(time.Duration(s.read.Load())) }

@@ -75,9 +75,9 @@ type listener struct {
 // deaf takes what a hub would, and gives it to nobody.
 type deaf struct{}
 
-func (deaf) Publish(wire.Notification)              {}
+func (deaf) Publish(...wire.Notification)           {}
 func (deaf) PublishLogged(...wire.Notification)     {}
-func (deaf) PublishUnlogged(wire.Notification)      {}
+func (deaf) PublishUnlogged(...wire.Notification)   {}
 func (deaf) Gap(wire.GapReason)                     {}
 func (deaf) Restart(string, uint64, wire.GapReason) {}
 func (deaf) SetMode(wire.Mode)                      {}

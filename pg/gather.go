@@ -1,0 +1,39 @@
+package pg
+
+import "time"
+
+// When notifications are left to gather: above 4,000 reads a second, and for as long
+// as a wait brings a few.
+const (
+	gatherFor   = time.Millisecond
+	gatherReads = 16
+	gatherIn    = 4 * time.Millisecond
+	gatherWorth = 4
+)
+
+// gather decides when a busy connection is left alone for a while. To be woken for each
+// notification costs as much as reading, decoding and publishing it; and what is read
+// together is delivered together.
+type gather struct {
+	busy  bool
+	since time.Time
+	reads int
+	came  int // notifications since then
+}
+
+// read counts a read at the time at, which brought n and left nothing to read, and
+// reports whether to wait for gatherFor before the next one.
+func (g *gather) read(at time.Time, n int) (wait bool) {
+	g.reads++
+	g.came += n
+	switch {
+	case g.busy:
+		g.busy = g.came >= gatherWorth
+	case g.reads < gatherReads:
+		return false
+	default:
+		g.busy = at.Sub(g.since) < gatherIn
+	}
+	g.since, g.reads, g.came = at, 0, 0
+	return g.busy
+}
