@@ -142,17 +142,22 @@ func (p *polls) concerned(frames []*wire.Frame) []int64 {
 }
 
 // give hands a look to those who wait for the execution; who has not taken the one
-// before gets this one instead.
+// before gets this one instead. It is for one goroutine, and holds no lock while those
+// who were given something want to leave.
 func (p *polls) give(id int64, l look) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for ch := range p.waiting[id] {
+	for _, ch := range p.waitingFor(id) {
 		select {
 		case <-ch:
 		default:
 		}
-		ch <- l // there is room: only give sends, under the lock
+		ch <- l // there is room: only give sends
 	}
+}
+
+func (p *polls) waitingFor(id int64) []chan look {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Collect(maps.Keys(p.waiting[id]))
 }
 
 // follow reads the executions that are waited for when they may have changed, and at a
