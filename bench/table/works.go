@@ -43,7 +43,8 @@ func rss(r report) float64            { return r.RSS }
 func limitPerSecond(r report) float64 { return r.LimitPerSec }
 func limitCPU(r report) float64       { return r.LimitCPU }
 
-// table is what the project wants to be good at.
+// table is what the project wants to be good at. Windows are so large that they bound
+// nothing: the limits have none.
 func table() []work {
 	broadcast := func(name, load, limit string, rate, ratio, most float64) work {
 		return work{name: name, load: load, limit: limit, measures: []measure{
@@ -83,13 +84,13 @@ func table() []work {
 	return []work{
 		broadcast("1,000 x 2,000, WebSocket", "-transport ws -subs 1000 -messages 2000 -publishers 4", fanout1000, 1200, goal1000, 1),
 		broadcast("1,000 x 2,000, SSE", "-transport sse -subs 1000 -messages 2000 -publishers 4", fanout1000, 1200, goal1000, 1),
-		broadcast("100 x 20,000, WebSocket", "-transport ws -subs 100 -messages 20000 -publishers 4", fanout100, 1600, goal100, .8),
-		broadcast("100 x 20,000, SSE", "-transport sse -subs 100 -messages 20000 -publishers 4", fanout100, 1600, goal100, .8),
+		broadcast("100 x 20,000, WebSocket", "-transport ws -subs 100 -messages 20000 -publishers 4 -window 256", fanout100, 1600, goal100, .8),
+		broadcast("100 x 20,000, SSE", "-transport sse -subs 100 -messages 20000 -publishers 4 -window 256", fanout100, 1600, goal100, .8),
 		broadcast("100 x 20,000, WebSocket, 16 a transaction", "-transport ws -subs 100 -messages 20000 -publishers 4 -batch 16 -window 256", fanout100, 1600, goal100, .8),
 		broadcast("100 x 20,000, SSE, 16 a transaction", "-transport sse -subs 100 -messages 20000 -publishers 4 -batch 16 -window 256", fanout100, 1600, goal100, .8),
-		unique("unique, 10,000 subscribers", "-messages 40000", "-messages 40000", .95),
-		unique("unique, 16 a transaction", "-messages 100000 -batch 16", "-messages 100000 -batch 16", .7),
-		unique("unique, 1,000 a transaction", "-messages 200000 -batch 1000 -window 4000", "-messages 200000 -batch 1000", .7),
+		unique("unique, 10,000 subscribers", "-messages 40000 -window 512", "-messages 40000", .95),
+		unique("unique, 16 a transaction", "-messages 100000 -batch 16 -window 1024", "-messages 100000 -batch 16", .7),
+		unique("unique, 1,000 a transaction", "-messages 200000 -batch 1000 -window 8000", "-messages 200000 -batch 1000", .7),
 		relay("unique, bare relay", "-messages 40000"),
 		relay("unique, bare relay, 16 a transaction", "-messages 100000 -batch 16"),
 		relay("unique, bare relay, 1,000 a transaction", "-messages 200000 -batch 1000"),
@@ -99,8 +100,11 @@ func table() []work {
 		idle("10,000 idle, SSE", "sse", false),
 		idle("10,000 idle, WebSocket, TLS", "ws", true),
 		idle("10,000 idle, SSE, TLS", "sse", true),
-		{name: "19,000 connections, one to all", load: "-subs 19000 -messages 10 -rate 1 -dialers 64", measures: []measure{
-			{name: "p99, ms", unit: 1e3, figure: p99, goal: 150},
-		}},
+		{
+			name: "19,000 connections, one to all", load: "-subs 19000 -messages 10 -rate 1 -dialers 64", limit: "fanout -subs 8000 -messages 20 -writers 2",
+			measures: []measure{
+				{name: "p99, ms", unit: 1e3, figure: p99, limit: func(r report) float64 { return 19000 / r.LimitPerSec * 1e6 }, goal: 150},
+			},
+		},
 	}
 }
