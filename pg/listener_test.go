@@ -191,6 +191,26 @@ func TestListener_Run_Deaf(t *testing.T) {
 		})
 	}
 
+	// The end of a notification, which was read with one before it, does not come.
+	t.Run("Torn", func(t *testing.T) {
+		t.Parallel()
+		url := pgtest.Database(t)
+		p := pgtest.NewProxy(t, url)
+		pool, sink := connect(t, url), newRecorder()
+		l := start(t, pg.ListenerConfig{URL: p.URL, Pool: pool, CanaryInterval: interval}, sink)
+		passed := l.Stats().LastCanary
+		eventually(t, "another canary has passed", func() bool { return l.Stats().LastCanary.After(passed) })
+
+		p.Tear()
+		notify(t, pool, 1)
+		want := []string{"notification execution 1", "mode degraded", "gap listener_reconnected", "mode live"}
+		if diff := cmp.Diff(want, sink.await(t, 1, 4)); diff != "" {
+			t.Error(diff)
+		}
+		notify(t, pool, 2)
+		sink.await(t, 5, 1)
+	})
+
 	// The pool is away: nothing shows that notifications arrive, but the listen
 	// connection is left alone, and what it brings is delivered.
 	t.Run("CanaryCannotBeSent", func(t *testing.T) {

@@ -60,11 +60,10 @@ func (f plainFeed) receive(ctx context.Context, n *pgconn.Notification, at time.
 // logFeed is the source log: a notification is a row, announced by NOTIFY.
 //
 // An announcement that carries the row is published as it comes; one that only names
-// it has the log read up to there. Whatever happened while nobody listened is read
-// from the log after LISTEN: a row committed between the two is seen twice, and
-// published once. A number that is missing is looked up, and with every canary the
-// log's head is compared with what was published: a row whose announcement went
-// astray is late, not lost.
+// it has the log read. Whatever happened while nobody listened is read from the log
+// after LISTEN: a row committed between the two is seen twice, and published once. A
+// number that is missing is looked up, and with every canary the log's head is compared
+// with what was published: a row whose announcement went astray is late, not lost.
 //
 // Where rows come fast, it asks writers to announce no more, which costs them most, and
 // reads the log on an interval instead, until there are few again: see pace.
@@ -142,7 +141,7 @@ func (f *logFeed) receive(ctx context.Context, n *pgconn.Notification, at time.T
 	case err != nil || a.Notification == nil || seq > f.known().Head+1:
 		// Of the numbers in between, most belong to nobody: a transaction took them and
 		// was rolled back. The log knows.
-		return f.readUpTo(ctx, seq)
+		return f.readOn(ctx)
 	}
 	a.Notification.Timestamp = at
 	a.Notification.Cursor.Offset = seq
@@ -164,19 +163,8 @@ func (f *logFeed) tend(ctx context.Context) error {
 		}
 	}
 	// What was not announced before the request is there now.
-	for more := true; more; {
-		var ns []wire.Notification
-		var through uint64
-		var err error
-		ns, through, more, err = f.log.next(ctx, f.conn, f.known().Head)
-		if _, gone := errors.AsType[*wire.GapError](err); gone {
-			return f.follow(ctx)
-		}
-		if err != nil {
-			return err
-		}
-		f.take(ns, through)
-		f.pace.rows += len(ns)
+	if err := f.readOn(ctx); err != nil {
+		return err
 	}
 	f.pace.rest(time.Now())
 	return nil
@@ -237,34 +225,35 @@ func (f *logFeed) follow(ctx context.Context) error {
 		s.Head, s.Pruned, s.Losses = now.Head, now.Pruned, now.Losses
 		s.Lag = now.Head - min(now.Head, f.state.Head)
 	})
-	return f.readUpTo(ctx, now.Head)
+	return f.readOn(ctx)
 }
 
-// readUpTo publishes what the log holds up to seq and was not published.
-func (f *logFeed) readUpTo(ctx context.Context, seq uint64) error {
-	for {
-		known := f.known()
-		if known.Head >= seq {
-			return nil
-		}
-		ns, through, err := f.log.Read(ctx, known.Head, seq)
+// readOn publishes what is in the log and was not published. Where some of it is gone,
+// the sink is told.
+func (f *logFeed) readOn(ctx context.Context) error {
+	for more := true; more; {
+		var ns []wire.Notification
+		var through uint64
+		var err error
+		ns, through, more, err = f.log.next(ctx, f.conn, f.known().Head)
 		if gone, ok := errors.AsType[*wire.GapError](err); ok {
 			f.logger.LogAttrs(ctx, slog.LevelWarn, "the log was pruned beyond what was published")
-			f.restart(known, seq, gone.Reason)
+			now, err := f.log.State(ctx)
+			if err != nil {
+				return err
+			}
+			f.restart(now, now.Head, gone.Reason)
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		f.take(ns, through)
+		f.publish(ns...)
+		f.advance(through)
+		f.pace.rows += len(ns)
+		f.count(func(s *LogStats) { s.Read += uint64(len(ns)) })
 	}
-}
-
-// take publishes what was read from the log, which is all up to that seq.
-func (f *logFeed) take(ns []wire.Notification, through uint64) {
-	f.publish(ns...)
-	f.advance(through)
-	f.count(func(s *LogStats) { s.Read += uint64(len(ns)) })
+	return nil
 }
 
 func (f *logFeed) publish(ns ...wire.Notification) {

@@ -36,8 +36,15 @@ type link struct {
 
 	mu       sync.Mutex
 	stalled  bool // nothing from the server gets through
+	torn     bool // of the next two notifications, one and a half get through, and then nothing
 	injected int  // answers from the server that the client did not ask for
 }
+
+// Types of the server's messages.
+const (
+	notification  = 'A'
+	readyForQuery = 'Z'
+)
 
 // NewProxy starts a proxy to the server of a database; it ends with t.
 func NewProxy(t *testing.T, database string) *Proxy {
@@ -120,6 +127,9 @@ func (l *link) answers() {
 		if l.swallow(message[0]) {
 			continue
 		}
+		if l.tear(message[0]) {
+			message = append(message, message[:len(message)/2]...)
+		}
 		if _, err := l.client.Write(message); err != nil {
 			return
 		}
@@ -133,7 +143,6 @@ func (l *link) swallow(kind byte) bool {
 	l.proxy.mu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	const notification, readyForQuery = 'A', 'Z'
 	if l.injected > 0 {
 		if kind == readyForQuery {
 			l.injected--
@@ -141,6 +150,17 @@ func (l *link) swallow(kind byte) bool {
 		return true
 	}
 	return l.stalled || muffled && kind == notification
+}
+
+// tear reports whether a message of that type is the last one, with half of another.
+func (l *link) tear(kind byte) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.torn || kind != notification {
+		return false
+	}
+	l.stalled = true
+	return true
 }
 
 func (l *link) close() {
@@ -181,6 +201,16 @@ func (p *Proxy) HalfOpen(answers bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.stalled = !answers
+}
+
+// Tear keeps all connections open, and lets one notification more come back on each, with
+// half of another at once.
+func (p *Proxy) Tear() {
+	p.each(func(l *link) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.torn = true
+	})
 }
 
 // Muffle keeps all notifications back, as a transaction pooler does.
