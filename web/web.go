@@ -2,9 +2,9 @@
 // for browsers.
 //
 // It is plain HTML, CSS and ES modules, without a build step: app.js shows what
-// store.js has, which is a copy of what feed.js holds, once per browser. It loads
-// nothing from elsewhere and has no inline script or style, so it works under the
-// Content-Security-Policy "default-src 'self'".
+// store.js has, which is a copy of what feed.js, with its parts below feed/, holds once
+// per browser. It loads nothing from elsewhere and has no inline script or style, so it
+// works under the Content-Security-Policy "default-src 'self'".
 package web
 
 import (

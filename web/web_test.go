@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"io/fs"
+	"path"
 	"regexp"
 	"strings"
 	"testing"
@@ -74,10 +75,13 @@ func TestFiles_References(t *testing.T) {
 			t.Errorf("index.html names %s, which is not embedded", name)
 		}
 	}
-	// What is imported is preloaded: otherwise the browser learns of it one file after the other.
-	for _, match := range regexp.MustCompile(`(?m)^import .* from '\./([^']+)'`).FindAllStringSubmatch(all["app.js"], -1) {
-		if _, ok := got[match[1]]; !ok {
-			t.Errorf("app.js imports %s, which index.html does not preload", match[1])
+	// What is imported is preloaded, however deep: otherwise the browser learns of it one file after the other.
+	imports := regexp.MustCompile(`(?m)^import .* from '(\.[^']+)'`)
+	for name := range got {
+		for _, match := range imports.FindAllStringSubmatch(all[name], -1) {
+			if imported := path.Join(path.Dir(name), match[1]); !got[imported] {
+				t.Errorf("%s imports %s, which index.html does not preload", name, imported)
+			}
 		}
 	}
 }

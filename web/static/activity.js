@@ -9,7 +9,7 @@ import uPlot from './vendor/uplot/uplot.js';
 /**
  * @typedef {import('./store.js').Store} Store
  * @typedef {import('./store.js').Change} Change
- * @typedef {import('./feed.js').Execution} Execution
+ * @typedef {import('./feed/executions.js').Execution} Execution
  *
  * @typedef {{action: string, runs: number, failed: number, active: number, p50: number, p95: number}} Row
  */

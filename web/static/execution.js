@@ -7,7 +7,7 @@ import { clock, count, duration, isFailure, isTerminal, moment, pretty, quoted, 
 /**
  * @typedef {import('./store.js').Store} Store
  * @typedef {import('./store.js').Change} Change
- * @typedef {import('./feed.js').Execution} Execution
+ * @typedef {import('./feed/executions.js').Execution} Execution
  *
  * A state that it was in. `told` is false where only the row's times tell of it.
  * @typedef {{status: string, from: number, to: number, told: boolean, last: boolean}} Span

@@ -11,7 +11,7 @@ import { List } from './list.js';
 /**
  * @typedef {import('./store.js').Store} Store
  * @typedef {import('./store.js').Change} Change
- * @typedef {import('./feed.js').Execution} Execution
+ * @typedef {import('./feed/executions.js').Execution} Execution
  * @typedef {{id: string, depth: number}} Item
  */
 

@@ -1,11 +1,12 @@
 // The store of a tab: a copy of what the feed holds. It has no data of its own, so panels and tabs never disagree.
 
 import { Feed } from './feed.js';
+import { firstState } from './feed/state.js';
 import { byId } from './format.js';
 
 /**
- * @typedef {import('./feed.js').Execution} Execution
- * @typedef {import('./feed.js').Batch} Batch
+ * @typedef {import('./feed/executions.js').Execution} Execution
+ * @typedef {import('./feed/tab.js').Batch} Batch
  *
  * What came since the last time.
  * @typedef {object} Change
@@ -18,16 +19,12 @@ export class Store {
   /** @type {Map<string, Execution>} */ executions = new Map();
   /** Newest first. @type {string[]} */ order = [];
   /** By parent, children newest first. @type {Map<string, string[]>} */ children = new Map();
-  /** @type {import('./feed.js').State} */
-  state = {
-    phase: 'connecting', since: Date.now(), signIn: false, error: '', executions: 'unknown', loaded: false, complete: false,
-    writable: false, skew: 0, types: [],
-  };
-  /** @type {import('./feed.js').Wants} */ wants = {};
+  state = firstState();
+  /** @type {import('./feed/tab.js').Wants} */ wants = {};
   /** Of the execution that is wanted, newest first. @type {import('./attune.js').Notification[]} */ notes = [];
   /** @type {import('./feed.js').Detail} */ detail = null;
   /** @type {any} */ stats;
-  /** Of the type that is wanted; the latest change comes last. @type {Map<string, import('./feed.js').Entity>} */ entities = new Map();
+  /** Of the type that is wanted; the latest change comes last. @type {Map<string, import('./feed/table.js').Entity>} */ entities = new Map();
   entitiesError = '';
   entitiesLoaded = false;
   filled = false; // everything that the feed had at the beginning has come
@@ -70,12 +67,12 @@ export class Store {
     return port;
   }
 
-  /** @param {import('./feed.js').Request} request */
+  /** @param {import('./feed/tab.js').Request} request */
   #post(request) {
     this.#port.postMessage(request);
   }
 
-  /** Asks for what a view needs besides executions. @param {import('./feed.js').Wants} wants */
+  /** Asks for what a view needs besides executions. @param {import('./feed/tab.js').Wants} wants */
   want(wants) {
     if (JSON.stringify(wants) === JSON.stringify(this.wants)) {
       return;

@@ -9,7 +9,7 @@ import { List } from './list.js';
 /**
  * @typedef {import('./store.js').Store} Store
  * @typedef {import('./store.js').Change} Change
- * @typedef {import('./feed.js').Entity} Entity
+ * @typedef {import('./feed/table.js').Entity} Entity
  */
 
 const mostColumns = 8;
