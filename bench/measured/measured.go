@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"attune/http/selfsigned"
 )
 
 // Dir makes a temporary directory for binaries and data; the caller removes it.
@@ -62,6 +64,16 @@ func StartAttune(binary, data string, env ...string) (*Server, error) {
 	}
 	s.Database = fmt.Sprintf("postgres://attune:%s@127.0.0.1:%s/attune", bytes.TrimSpace(password), bytes.TrimSpace(port))
 	return s, nil
+}
+
+// Certificate writes a self-signed certificate for 127.0.0.1 and its key into dir, and
+// returns the environment with which StartAttune serves HTTPS.
+func Certificate(dir string) (env []string, err error) {
+	cert, key, err := selfsigned.Write(dir, 1)
+	if err != nil {
+		return nil, err
+	}
+	return []string{"ATTUNE_TLS_CERT_FILE=" + cert, "ATTUNE_TLS_KEY_FILE=" + key}, nil
 }
 
 // Start starts a server and waits until it says where it listens.
