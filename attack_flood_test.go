@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"attune/http/wstest"
 )
 
 // After any amount of junk the server is as it was before: ready, of use, and of the same
@@ -100,11 +102,11 @@ func (x *target) junkFrames(ctx context.Context, random *rand.Rand, token string
 	switch random.IntN(10) {
 	case 0: // of any shape
 		first := byte(random.Uint32()) | 0x30 // never one that the protocol knows
-		s.send(frame(first, junkBytes(random, 300)))
+		s.send(wstest.Frame(first, junkBytes(random, 300)))
 		n = 1
 	case 1, 2, 3: // bad ones, of any content
 		for n = range 20 {
-			s.send(frame(0x81, []byte("\x01"+strings.ToValidUTF8(string(junkBytes(random, 300)), "?"))))
+			s.send(wstest.Frame(0x81, []byte("\x01"+strings.ToValidUTF8(string(junkBytes(random, 300)), "?"))))
 		}
 		n++
 	default: // well-formed ones that ask for nonsense, or for what is another's
@@ -115,7 +117,7 @@ func (x *target) junkFrames(ctx context.Context, random *rand.Rand, token string
 			}
 		}
 		n++
-		s.send(frame(0x88, nil))
+		s.send(wstest.Frame(0x88, nil))
 	}
 	if _, err := s.closeCode(); err != nil {
 		return 0, fmt.Errorf("after %d junk frames: %w", n, err)

@@ -21,6 +21,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"attune/http/wstest"
 	"attune/pg/pgtest"
 )
 
@@ -243,60 +244,23 @@ func (s *socket) send(b []byte) {
 }
 
 // text sends a text frame.
-func (s *socket) text(message string) { s.send(frame(0x81, []byte(message))) }
-
-// frame is a masked frame whose first byte is first.
-func frame(first byte, payload []byte) []byte {
-	b := []byte{first}
-	switch n := len(payload); {
-	case n < 126:
-		b = append(b, 0x80|byte(n))
-	case n < 1<<16:
-		b = bin.BigEndian.AppendUint16(append(b, 0x80|126), uint16(n))
-	default:
-		b = bin.BigEndian.AppendUint64(append(b, 0x80|127), uint64(n))
-	}
-	mask := [4]byte{1, 2, 3, 4}
-	b = append(b, mask[:]...)
-	for i, c := range payload {
-		b = append(b, c^mask[i%4])
-	}
-	return b
-}
+func (s *socket) text(message string) { s.send(wstest.Frame(wstest.Fin|wstest.Text, []byte(message))) }
 
 // next reads a frame of the server's.
-func (s *socket) next() (first byte, payload []byte, err error) {
-	var head [10]byte
+func (s *socket) next() (op byte, payload []byte, err error) {
 	if err := s.conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		return 0, nil, err
 	}
-	if _, err := io.ReadFull(s.r, head[:2]); err != nil {
-		return 0, nil, err
-	}
-	length := uint64(head[1])
-	switch length {
-	case 126:
-		_, err = io.ReadFull(s.r, head[2:4])
-		length = uint64(bin.BigEndian.Uint16(head[2:4]))
-	case 127:
-		_, err = io.ReadFull(s.r, head[2:10])
-		length = bin.BigEndian.Uint64(head[2:10])
-	}
-	if err != nil {
-		return 0, nil, err
-	}
-	payload = make([]byte, length)
-	_, err = io.ReadFull(s.r, payload)
-	return head[0], payload, err
+	return wstest.Read(s.r)
 }
 
 // until reads messages until one contains text, and returns it.
 func (s *socket) until(t *testing.T, text string) string {
 	t.Helper()
 	for {
-		first, payload, err := s.next()
-		if err != nil || first == 0x88 {
-			t.Fatalf("waiting for %q: frame %#x %q, %v", text, first, payload, err)
+		op, payload, err := s.next()
+		if err != nil || op == wstest.Close {
+			t.Fatalf("waiting for %q: opcode %#x %q, %v", text, op, payload, err)
 		}
 		if strings.Contains(string(payload), text) {
 			return string(payload)
@@ -308,14 +272,17 @@ func (s *socket) until(t *testing.T, text string) string {
 // with, 0 if with none. Other than by its end it fails.
 func (s *socket) closeCode() (code int, err error) {
 	for {
-		first, payload, err := s.next()
+		op, payload, err := s.next()
 		if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() {
 			return 0, fmt.Errorf("still open: %w", err)
+		}
+		if errors.Is(err, wstest.ErrFrame) {
+			return 0, err
 		}
 		if err != nil {
 			return code, nil //nolint:nilerr // closed, or reset as what it had sent was not read any more
 		}
-		if first == 0x88 && len(payload) >= 2 {
+		if op == wstest.Close && len(payload) >= 2 {
 			code = int(bin.BigEndian.Uint16(payload))
 			_ = s.conn.(*net.TCPConn).CloseWrite()
 		}

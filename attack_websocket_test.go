@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"attune/http/wstest"
 )
 
 // Frames that RFC 6455 or the protocol does not allow end the connection with the code
@@ -15,13 +17,7 @@ func TestAttack_Frames(t *testing.T) {
 	t.Parallel()
 	x := withSecret(t)
 	seven := x.user(7)
-	big := func(length uint64) []byte {
-		b := []byte{0x81, 0x80 | 127}
-		for i := range 8 {
-			b = append(b, byte(length>>(56-8*i)))
-		}
-		return append(b, 1, 2, 3, 4)
-	}
+	big := func(length uint64) []byte { return wstest.FrameOfLength(0x81, length, nil) }
 	join := func(frames ...[]byte) []byte { return bytes.Join(frames, nil) }
 	ping := []byte(`{"type":"ping"}`)
 	cases := map[string]struct {
@@ -31,41 +27,41 @@ func TestAttack_Frames(t *testing.T) {
 		"unmasked":                   {append([]byte{0x81, byte(len(ping))}, ping...), 1002},
 		"unmasked ping":              {[]byte{0x89, 0}, 1002},
 		"unmasked close":             {[]byte{0x88, 0}, 1002},
-		"compressed":                 {frame(0xc1, ping), 1002},
-		"second reserved bit":        {frame(0xa1, ping), 1002},
-		"third reserved bit":         {frame(0x91, ping), 1002},
-		"compressed ping":            {frame(0xc9, nil), 1002},
-		"all reserved bits":          {frame(0xf1, ping), 1002},
-		"fragmented ping":            {frame(0x09, nil), 1002},
-		"fragmented close":           {frame(0x08, nil), 1002},
-		"ping of 126 bytes":          {frame(0x89, make([]byte, 126)), 1002},
-		"close of 70 KiB":            {frame(0x88, make([]byte, 70<<10)), 1002},
-		"nothing to continue":        {frame(0x80, ping), 1002},
-		"message within a message":   {join(frame(0x01, ping), frame(0x81, ping)), 1002},
-		"binary within a message":    {join(frame(0x01, ping), frame(0x82, ping)), 1002},
+		"compressed":                 {wstest.Frame(0xc1, ping), 1002},
+		"second reserved bit":        {wstest.Frame(0xa1, ping), 1002},
+		"third reserved bit":         {wstest.Frame(0x91, ping), 1002},
+		"compressed ping":            {wstest.Frame(0xc9, nil), 1002},
+		"all reserved bits":          {wstest.Frame(0xf1, ping), 1002},
+		"fragmented ping":            {wstest.Frame(0x09, nil), 1002},
+		"fragmented close":           {wstest.Frame(0x08, nil), 1002},
+		"ping of 126 bytes":          {wstest.Frame(0x89, make([]byte, 126)), 1002},
+		"close of 70 KiB":            {wstest.Frame(0x88, make([]byte, 70<<10)), 1002},
+		"nothing to continue":        {wstest.Frame(0x80, ping), 1002},
+		"message within a message":   {join(wstest.Frame(0x01, ping), wstest.Frame(0x81, ping)), 1002},
+		"binary within a message":    {join(wstest.Frame(0x01, ping), wstest.Frame(0x82, ping)), 1002},
 		"length with the top bit":    {big(1 << 63), 1002},
 		"length of all bits":         {big(1<<64 - 1), 1002},
 		"length of 4 EiB":            {big(1 << 62), 1009},
 		"length of 4 GiB":            {big(1 << 32), 1009},
-		"64 KiB and a byte":          {frame(0x81, make([]byte, 64<<10+1)), 1009},
-		"endless fragments":          {join(frame(0x01, make([]byte, 4<<10)), bytes.Repeat(frame(0x00, make([]byte, 4<<10)), 1000)), 1009},
-		"invalid UTF-8":              {frame(0x81, []byte("{\"type\":\"\xff\"}")), 1007},
-		"half a surrogate":           {frame(0x81, []byte("\xed\xa0\x80")), 1007},
-		"overlong UTF-8":             {frame(0x81, []byte("\xc0\xaf")), 1007},
-		"UTF-8 cut by the end":       {join(frame(0x01, []byte("\xe2\x82")), frame(0x80, nil)), 1007},
-		"binary":                     {frame(0x82, ping), 1003},
-		"binary in fragments":        {join(frame(0x02, nil), frame(0x80, ping)), 1003},
-		"close of one byte":          {frame(0x88, []byte{3}), 1002},
-		"close 999":                  {frame(0x88, []byte{0x03, 0xe7}), 1002},
-		"close 1005":                 {frame(0x88, []byte{0x03, 0xed}), 1002},
-		"close 65535":                {frame(0x88, []byte{0xff, 0xff}), 1002},
-		"close with invalid UTF-8":   {frame(0x88, []byte{0x03, 0xe8, 0xff}), 1007},
-		"1000 closes":                {bytes.Repeat(frame(0x88, []byte{0x03, 0xe8}), 1000), 1000},
-		"close, then a message":      {join(frame(0x88, []byte{0x03, 0xe8}), frame(0x81, []byte(`{"type":"subscribe","filter":"all"}`))), 1000},
-		"twenty frames of no JSON":   {bytes.Repeat(frame(0x81, []byte("{")), 20), 1008},
-		"twenty of an unknown type":  {bytes.Repeat(frame(0x81, []byte(`{"type":"x"}`)), 20), 1008},
-		"twenty empty frames":        {bytes.Repeat(frame(0x81, nil), 20), 1008},
-		"twenty deeply nested":       {bytes.Repeat(frame(0x81, bytes.Repeat([]byte("["), 60<<10)), 20), 1008},
+		"64 KiB and a byte":          {wstest.Frame(0x81, make([]byte, 64<<10+1)), 1009},
+		"endless fragments":          {join(wstest.Frame(0x01, make([]byte, 4<<10)), bytes.Repeat(wstest.Frame(0x00, make([]byte, 4<<10)), 1000)), 1009},
+		"invalid UTF-8":              {wstest.Frame(0x81, []byte("{\"type\":\"\xff\"}")), 1007},
+		"half a surrogate":           {wstest.Frame(0x81, []byte("\xed\xa0\x80")), 1007},
+		"overlong UTF-8":             {wstest.Frame(0x81, []byte("\xc0\xaf")), 1007},
+		"UTF-8 cut by the end":       {join(wstest.Frame(0x01, []byte("\xe2\x82")), wstest.Frame(0x80, nil)), 1007},
+		"binary":                     {wstest.Frame(0x82, ping), 1003},
+		"binary in fragments":        {join(wstest.Frame(0x02, nil), wstest.Frame(0x80, ping)), 1003},
+		"close of one byte":          {wstest.Frame(0x88, []byte{3}), 1002},
+		"close 999":                  {wstest.Frame(0x88, []byte{0x03, 0xe7}), 1002},
+		"close 1005":                 {wstest.Frame(0x88, []byte{0x03, 0xed}), 1002},
+		"close 65535":                {wstest.Frame(0x88, []byte{0xff, 0xff}), 1002},
+		"close with invalid UTF-8":   {wstest.Frame(0x88, []byte{0x03, 0xe8, 0xff}), 1007},
+		"1000 closes":                {bytes.Repeat(wstest.Frame(0x88, []byte{0x03, 0xe8}), 1000), 1000},
+		"close, then a message":      {join(wstest.Frame(0x88, []byte{0x03, 0xe8}), wstest.Frame(0x81, []byte(`{"type":"subscribe","filter":"all"}`))), 1000},
+		"twenty frames of no JSON":   {bytes.Repeat(wstest.Frame(0x81, []byte("{")), 20), 1008},
+		"twenty of an unknown type":  {bytes.Repeat(wstest.Frame(0x81, []byte(`{"type":"x"}`)), 20), 1008},
+		"twenty empty frames":        {bytes.Repeat(wstest.Frame(0x81, nil), 20), 1008},
+		"twenty deeply nested":       {bytes.Repeat(wstest.Frame(0x81, bytes.Repeat([]byte("["), 60<<10)), 20), 1008},
 		"a request in the upgraded":  {[]byte("GET /session HTTP/1.1\r\nHost: x\r\n\r\n"), 1002},
 		"a greeting of TLS":          {[]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), 1002},
 		"half a header, then no end": {[]byte{0x81}, 0},
@@ -77,7 +73,7 @@ func TestAttack_Frames(t *testing.T) {
 		cases[fmt.Sprintf("opcode %d", op)] = struct {
 			send []byte
 			code int
-		}{frame(0x80|op, ping), 1002}
+		}{wstest.Frame(0x80|op, ping), 1002}
 	}
 	for name, tt := range cases {
 		// Once the connection stands, and in one write with the handshake.
@@ -103,7 +99,7 @@ func TestAttack_Frames(t *testing.T) {
 		}
 	}
 	for op := range byte(11) {
-		cases := [][]byte{frame(0x80|op, nil)[:1], frame(0x80|op, []byte("12345"))[:7]}
+		cases := [][]byte{wstest.Frame(0x80|op, nil)[:1], wstest.Frame(0x80|op, []byte("12345"))[:7]}
 		for _, half := range cases {
 			s := x.socket(t, "", seven, half...)
 			_ = s.conn.Close()
@@ -128,28 +124,28 @@ func TestAttack_LawfulButOdd(t *testing.T) {
 		if i == 0 {
 			first = 1
 		}
-		s.send(frame(first, []byte{c}))
-		s.send(frame(0x89, []byte("between")))
+		s.send(wstest.Frame(first, []byte{c}))
+		s.send(wstest.Frame(0x89, []byte("between")))
 	}
 	for range 100 {
-		s.send(bytes.Repeat(frame(0x00, nil), 100))
+		s.send(bytes.Repeat(wstest.Frame(0x00, nil), 100))
 	}
-	s.send(frame(0x80, nil))
+	s.send(wstest.Frame(0x80, nil))
 	s.until(t, `"type":"pong"`)
 
 	// Pings without end, none of whose answers is read meanwhile.
 	for range 200 {
-		s.send(bytes.Repeat(frame(0x89, make([]byte, 125)), 50))
+		s.send(bytes.Repeat(wstest.Frame(0x89, make([]byte, 125)), 50))
 	}
 	s.text(string(message))
 	s.until(t, `"type":"pong"`)
 
 	// Pongs that nobody has asked for, and pings of the protocol.
 	for range 20 {
-		s.send(bytes.Repeat(frame(0x8a, nil), 500))
+		s.send(bytes.Repeat(wstest.Frame(0x8a, nil), 500))
 	}
 	for range 10 {
-		s.send(bytes.Repeat(frame(0x81, message), 50))
+		s.send(bytes.Repeat(wstest.Frame(0x81, message), 50))
 		for range 50 {
 			s.until(t, `"type":"pong"`)
 		}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"attune/http/wstest"
 	"attune/wire"
 )
 
@@ -38,15 +39,15 @@ func watched(tb testing.TB) func(*setup) {
 func FuzzClientFrames(f *testing.F) {
 	for _, b := range [][]byte{
 		nil,
-		clientFrame(true, opText, 15, []byte(`{"type":"ping"}`)),
-		clientFrame(true, opText, 35, []byte(`{"type":"subscribe","filter":"all"}`)),
-		append(clientFrame(false, opText, 8, []byte(`{"type":`)), clientFrame(true, opContinuation, 7, []byte(`"ping"}`))...),
-		bytes.Repeat(clientFrame(true, opText, 1, []byte("x")), 21),
-		clientFrame(true, opBinary, 0, nil),
-		clientFrame(true, opClose, 2, []byte{3, 0xe8}),
-		clientFrame(true, opPing, 3, []byte("abc")),
-		clientFrame(true, opText, 1<<40, []byte("x")),
-		clientFrame(true, opText, 70000, make([]byte, 70000)),
+		wstest.Frame(wstest.Fin|wstest.Text, []byte(`{"type":"ping"}`)),
+		wstest.Frame(wstest.Fin|wstest.Text, []byte(`{"type":"subscribe","filter":"all"}`)),
+		append(wstest.Frame(wstest.Text, []byte(`{"type":`)), wstest.Frame(wstest.Fin|wstest.Continuation, []byte(`"ping"}`))...),
+		bytes.Repeat(wstest.Frame(wstest.Fin|wstest.Text, []byte("x")), 21),
+		wstest.Frame(wstest.Fin|wstest.Binary, nil),
+		wstest.Frame(wstest.Fin|wstest.Close, []byte{3, 0xe8}),
+		wstest.Frame(wstest.Fin|wstest.Ping, []byte("abc")),
+		wstest.FrameOfLength(wstest.Fin|wstest.Text, 1<<40, []byte("x")),
+		wstest.Frame(wstest.Fin|wstest.Text, make([]byte, 70000)),
 		{0x81, 0x00},
 		{0xf1, 0xff, 0xff},
 	} {
@@ -74,13 +75,13 @@ func FuzzClientFrames(f *testing.F) {
 					t.Fatal("neither answered nor closed")
 				}
 				return
-			case op == opText:
+			case op == wstest.Text:
 				if m, err := wire.DecodeServerMessage(payload); err != nil || m == nil {
 					t.Fatalf("answered %q: %v", payload, err)
 				}
-			case op == opClose:
+			case op == wstest.Close:
 				known(t, payload)
-			case op != opPong:
+			case op != wstest.Pong:
 				t.Fatalf("opcode %d", op)
 			}
 		}

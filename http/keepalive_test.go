@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"attune/http/wstest"
 )
 
 // ticks is when something happened, after the start.
@@ -30,7 +32,7 @@ func TestWebSocket_Keepalive(t *testing.T) {
 				if err != nil {
 					break
 				}
-				equal(t, "opcode", op, opPing)
+				equal(t, "opcode", op, wstest.Ping)
 				pings.tick()
 			}
 			equal(t, "pings", pings.at, []time.Duration{25 * time.Second, 50 * time.Second})
@@ -51,9 +53,9 @@ func TestWebSocket_Keepalive(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				equal(t, "opcode", op, opPing)
+				equal(t, "opcode", op, wstest.Ping)
 				pings.tick()
-				c.frame(true, opPong, string(payload))
+				c.frame(true, wstest.Pong, string(payload))
 			}
 			for i, at := range pings.at {
 				equal(t, "ping", at, time.Duration(i+1)*25*time.Second)
@@ -62,7 +64,7 @@ func TestWebSocket_Keepalive(t *testing.T) {
 	})
 
 	t.Run("AnythingKeepsIt", func(t *testing.T) {
-		for name, op := range map[string]byte{"Text": opText, "Ping": opPing} {
+		for name, op := range map[string]byte{"Text": wstest.Text, "Ping": wstest.Ping} {
 			t.Run(name, func(t *testing.T) {
 				inBubble(t, func(s *server) {
 					t := s.t
@@ -77,7 +79,7 @@ func TestWebSocket_Keepalive(t *testing.T) {
 								done <- time.Since(start)
 								return
 							}
-							if op == opPing {
+							if op == wstest.Ping {
 								pings++
 							}
 						}
@@ -120,7 +122,7 @@ func TestWebSocket_Goodbye(t *testing.T) {
 		within time.Duration
 	}{
 		"NeverAnswers":   {nil, 5 * time.Second},
-		"StopsInAFrame":  {clientFrame(true, opText, 1000, []byte("begun")), 10 * time.Second},
+		"StopsInAFrame":  {wstest.FrameOfLength(wstest.Fin|wstest.Text, 1000, []byte("begun")), 10 * time.Second},
 		"StopsInAHeader": {[]byte{0x81}, 5 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -128,7 +130,7 @@ func TestWebSocket_Goodbye(t *testing.T) {
 				t := s.t
 				c := s.patient("/ws")
 				c.text()
-				c.frame(true, opBinary, "x")
+				c.frame(true, wstest.Binary, "x")
 				equal(t, "close code", c.closed(), websocket.StatusUnsupportedData)
 				start := time.Now()
 				c.write(tt.last)
@@ -148,7 +150,7 @@ func TestWebSocket_Goodbye(t *testing.T) {
 			c := s.patient("/ws")
 			c.text()
 			start := time.Now()
-			c.write(clientFrame(true, opText, 1<<40, make([]byte, 64<<10+1)))
+			c.write(wstest.FrameOfLength(wstest.Fin|wstest.Text, 1<<40, make([]byte, 64<<10+1)))
 			equal(t, "close code", fmt.Sprint(c.closed()), "StatusMessageTooBig")
 			c.gone()
 			if took := time.Since(start); took > 10*time.Second {

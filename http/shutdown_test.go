@@ -10,6 +10,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"attune/http/wstest"
 	"attune/wire"
 )
 
@@ -65,7 +66,7 @@ func TestShutdown_Stages(t *testing.T) {
 				t.Errorf("close code %d", code)
 			}
 			goodbyes <- goodbye{"ws", time.Since(d.began)}
-			c.frame(true, opClose, "\x03\xe9")
+			c.frame(true, wstest.Close, "\x03\xe9")
 		}()
 		go func() {
 			st.bye("server_shutdown")
@@ -104,7 +105,7 @@ func TestShutdown_Many(t *testing.T) {
 					t.Errorf("close code %d", code)
 				}
 				goodbyes <- time.Since(<-begun)
-				c.frame(true, opClose, "\x03\xe9")
+				c.frame(true, wstest.Close, "\x03\xe9")
 			}()
 			go func() {
 				st.bye("server_shutdown")
@@ -144,7 +145,7 @@ func TestShutdown_Deaf(t *testing.T) {
 		"SocketStopsInAFrame": func(s *server) {
 			c := s.patient("/ws")
 			c.text()
-			c.write(clientFrame(true, opText, 100, []byte("begun")))
+			c.write(wstest.FrameOfLength(wstest.Fin|wstest.Text, 100, []byte("begun")))
 			go c.gone()
 		},
 		"StreamNeverReads":     func(s *server) { s.eventsUnread() },

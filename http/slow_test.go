@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"attune/broadcast"
+	"attune/http/wstest"
 	"attune/wire"
 )
 
@@ -62,7 +63,7 @@ func TestWebSocket_SlowConsumer(t *testing.T) {
 		inBubble(t, func(s *server) {
 			c := s.patient("/ws")
 			c.text()
-			c.frame(true, opBinary, "x") // answered by a close frame, which is not read
+			c.frame(true, wstest.Binary, "x") // answered by a close frame, which is not read
 			s.cutAfter(5 * time.Second)
 		})
 	})
@@ -85,7 +86,7 @@ func TestWebSocket_SlowConsumer(t *testing.T) {
 			c := s.patient("/ws")
 			c.text()
 			for range 100 {
-				if _, err := c.conn.Write(clientFrame(true, opText, 15, []byte(`{"type":"ping"}`))); err != nil {
+				if _, err := c.conn.Write(wstest.Frame(wstest.Fin|wstest.Text, []byte(`{"type":"ping"}`))); err != nil {
 					break
 				}
 			}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"attune/http/wstest"
 )
 
 // socket is a WebSocket as a well-behaved client has it.
@@ -153,16 +155,6 @@ func (c *socket) closed(code websocket.StatusCode) {
 	}
 }
 
-// Opcodes of RFC 6455.
-const (
-	opContinuation = 0x0
-	opText         = 0x1
-	opBinary       = 0x2
-	opClose        = 0x8
-	opPing         = 0x9
-	opPong         = 0xA
-)
-
 // raw is a TCP connection that says what no library would.
 type raw struct {
 	t    testing.TB
@@ -224,61 +216,17 @@ func (c *raw) write(b []byte) {
 	}
 }
 
-// clientFrame returns a masked frame that says it carries length bytes.
-func clientFrame(fin bool, op byte, length int, payload []byte) []byte {
-	if fin {
-		op |= 0x80
-	}
-	b := []byte{op}
-	switch {
-	case length < 126:
-		b = append(b, 0x80|byte(length))
-	case length < 1<<16:
-		b = binary.BigEndian.AppendUint16(append(b, 0x80|126), uint16(length))
-	default:
-		b = binary.BigEndian.AppendUint64(append(b, 0x80|127), uint64(length))
-	}
-	mask := [4]byte{1, 2, 3, 4}
-	b = append(b, mask[:]...)
-	for i, c := range payload {
-		b = append(b, c^mask[i%4])
-	}
-	return b
-}
-
 // frame sends a frame.
 func (c *raw) frame(fin bool, op byte, payload string) {
 	c.t.Helper()
-	c.write(clientFrame(fin, op, len(payload), []byte(payload)))
+	if fin {
+		op |= wstest.Fin
+	}
+	c.write(wstest.Frame(op, []byte(payload)))
 }
 
-// next reads a frame of the server's, which are whole and not masked.
-func (c *raw) next() (op byte, payload []byte, err error) {
-	var head [2]byte
-	if _, err := io.ReadFull(c.r, head[:]); err != nil {
-		return 0, nil, err
-	}
-	length := uint64(head[1])
-	switch length {
-	case 126:
-		var b [2]byte
-		_, err = io.ReadFull(c.r, b[:])
-		length = uint64(binary.BigEndian.Uint16(b[:]))
-	case 127:
-		var b [8]byte
-		_, err = io.ReadFull(c.r, b[:])
-		length = binary.BigEndian.Uint64(b[:])
-	}
-	if err != nil {
-		return 0, nil, err
-	}
-	if head[0]&0xf0 != 0x80 || length > 16<<20 {
-		return 0, nil, errors.New("a frame that no server of ours sends")
-	}
-	payload = make([]byte, length)
-	_, err = io.ReadFull(c.r, payload)
-	return head[0] & 0xf, payload, err
-}
+// next reads a frame of the server's.
+func (c *raw) next() (op byte, payload []byte, err error) { return wstest.Read(c.r) }
 
 // text reads frames until a text frame, and decodes it.
 func (c *raw) text() map[string]any {
@@ -288,7 +236,7 @@ func (c *raw) text() map[string]any {
 		if err != nil {
 			c.t.Fatal(err)
 		}
-		if op == opText {
+		if op == wstest.Text {
 			return object(c.t, string(payload))
 		}
 	}
@@ -302,7 +250,7 @@ func (c *raw) closed() websocket.StatusCode {
 		if err != nil {
 			c.t.Fatalf("ended without a close frame: %v", err)
 		}
-		if op != opClose {
+		if op != wstest.Close {
 			continue
 		}
 		if len(payload) < 3 {

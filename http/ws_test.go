@@ -8,6 +8,7 @@ import (
 	"github.com/coder/websocket"
 
 	"attune/broadcast"
+	"attune/http/wstest"
 	"attune/wire"
 )
 
@@ -237,7 +238,7 @@ func TestWebSocket_URL(t *testing.T) {
 		for range 20 {
 			c := s.raw(upgrade("/ws?filter=all&cursor=" + from))
 			c.upgraded()
-			c.frame(true, opText, `{"type":"subscribe","filter":"user:1","cursor":"`+from+`"}`)
+			c.frame(true, wstest.Text, `{"type":"subscribe","filter":"user:1","cursor":"`+from+`"}`)
 			equal(t, "1st", c.text()["type"], any("welcome"))
 			equal(t, "2nd", c.text()["filter"], any("all"))
 			seen := map[any]int{}
@@ -348,7 +349,7 @@ func TestWebSocket_Close(t *testing.T) {
 		s := s.in(t)
 		c := s.rawSocket("/ws")
 		for range 30 {
-			c.frame(true, opText, "nonsense")
+			c.frame(true, wstest.Text, "nonsense")
 		}
 		c.text()
 		for range 20 {
@@ -372,16 +373,16 @@ func TestWebSocket_Close(t *testing.T) {
 		// More than sockets hold: closing without reading the rest would reset the
 		// connection, and the client would read an error instead of the code.
 		c := s.in(t).rawSocket("/ws")
-		c.write(clientFrame(true, opText, 12<<20, make([]byte, 12<<20)))
+		c.write(wstest.Frame(wstest.Fin|wstest.Text, make([]byte, 12<<20)))
 		equal(t, "close code", c.closed(), websocket.StatusMessageTooBig)
 	})
 
 	t.Run("1009InFragments", func(t *testing.T) {
 		s := s.in(t)
 		c := s.rawSocket("/ws")
-		c.frame(false, opText, strings.Repeat(" ", 60<<10))
-		c.frame(true, opPing, "between")
-		c.frame(true, opContinuation, strings.Repeat(" ", 60<<10))
+		c.frame(false, wstest.Text, strings.Repeat(" ", 60<<10))
+		c.frame(true, wstest.Ping, "between")
+		c.frame(true, wstest.Continuation, strings.Repeat(" ", 60<<10))
 		equal(t, "close code", c.closed(), websocket.StatusMessageTooBig)
 	})
 
@@ -389,10 +390,10 @@ func TestWebSocket_Close(t *testing.T) {
 		s := s.in(t)
 		c := s.rawSocket("/ws")
 		c.text()
-		c.frame(false, opText, `{"type":`)
-		c.frame(true, opPing, "between")
-		c.frame(false, opContinuation, `"pi`)
-		c.frame(true, opContinuation, `ng"}`)
+		c.frame(false, wstest.Text, `{"type":`)
+		c.frame(true, wstest.Ping, "between")
+		c.frame(false, wstest.Continuation, `"pi`)
+		c.frame(true, wstest.Continuation, `ng"}`)
 		op, payload, err := c.next()
 		equal(t, "pong frame", fmt.Sprintf("%d %s %v", op, payload, err), "10 between <nil>")
 		equal(t, "pong", c.text(), map[string]any{"type": "pong"})
@@ -403,12 +404,12 @@ func TestWebSocket_Close(t *testing.T) {
 		for name, frame := range map[string][]byte{
 			"ReservedBits":       {0xf1, 0x80, 1, 2, 3, 4},
 			"UnknownOpcode":      {0x83, 0x80, 1, 2, 3, 4},
-			"LongPing":           clientFrame(true, opPing, 200, make([]byte, 200)),
-			"FragmentedPing":     clientFrame(false, opPing, 0, nil),
-			"ContinuesNothing":   clientFrame(true, opContinuation, 0, nil),
-			"TextWithinText":     append(clientFrame(false, opText, 1, []byte(" ")), clientFrame(true, opText, 0, nil)...),
-			"CloseWithOneByte":   clientFrame(true, opClose, 1, []byte{3}),
-			"CloseWithWrongCode": clientFrame(true, opClose, 2, []byte{0, 1}),
+			"LongPing":           wstest.Frame(wstest.Fin|wstest.Ping, make([]byte, 200)),
+			"FragmentedPing":     wstest.Frame(wstest.Ping, nil),
+			"ContinuesNothing":   wstest.Frame(wstest.Fin|wstest.Continuation, nil),
+			"TextWithinText":     append(wstest.Frame(wstest.Text, []byte(" ")), wstest.Frame(wstest.Fin|wstest.Text, nil)...),
+			"CloseWithOneByte":   wstest.Frame(wstest.Fin|wstest.Close, []byte{3}),
+			"CloseWithWrongCode": wstest.Frame(wstest.Fin|wstest.Close, []byte{0, 1}),
 			"NegativeLength":     {0x81, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4},
 			"NotMasked":          {0x81, 0x00},
 		} {
@@ -423,32 +424,32 @@ func TestWebSocket_Close(t *testing.T) {
 
 	t.Run("1007NotUTF8", func(t *testing.T) {
 		c := s.in(t).rawSocket("/ws")
-		c.frame(false, opText, "\xc3")
-		c.frame(true, opContinuation, "\x28")
+		c.frame(false, wstest.Text, "\xc3")
+		c.frame(true, wstest.Continuation, "\x28")
 		equal(t, "close code", c.closed(), websocket.StatusInvalidFramePayloadData)
 		c = s.in(t).rawSocket("/ws")
-		c.frame(true, opClose, "\x03\xe8\xff")
+		c.frame(true, wstest.Close, "\x03\xe8\xff")
 		equal(t, "close code", c.closed(), websocket.StatusInvalidFramePayloadData)
 	})
 
 	t.Run("CharacterInTwoFragments", func(t *testing.T) {
 		c := s.in(t).rawSocket("/ws")
 		c.text()
-		c.frame(false, opText, `{"type":"ping","x":"`+"\xc3")
-		c.frame(true, opContinuation, "\xa4"+`"}`)
+		c.frame(false, wstest.Text, `{"type":"ping","x":"`+"\xc3")
+		c.frame(true, wstest.Continuation, "\xa4"+`"}`)
 		equal(t, "pong", c.text(), map[string]any{"type": "pong"})
 	})
 
 	t.Run("EchoesTheCode", func(t *testing.T) {
 		c := s.in(t).rawSocket("/ws")
 		c.text()
-		c.frame(true, opClose, "\x0f\xa0done") // 4000
+		c.frame(true, wstest.Close, "\x0f\xa0done") // 4000
 		op, payload, err := c.next()
 		equal(t, "close frame", fmt.Sprintf("%d %x %v", op, payload, err), "8 0fa0 <nil>")
 		c.gone()
 		c = s.in(t).rawSocket("/ws")
 		c.text()
-		c.frame(true, opClose, "")
+		c.frame(true, wstest.Close, "")
 		op, payload, err = c.next()
 		equal(t, "close frame", fmt.Sprintf("%d %x %v", op, payload, err), "8  <nil>")
 		c.gone()
@@ -462,7 +463,7 @@ func TestWebSocket_Close(t *testing.T) {
 		var pings []byte
 		for i := range 300 {
 			payload := fmt.Appendf(nil, "%0125d", i)
-			pings = append(pings, clientFrame(true, opPing, len(payload), payload)...)
+			pings = append(pings, wstest.Frame(wstest.Fin|wstest.Ping, payload)...)
 		}
 		for _, b := range pings[:1000] {
 			c.write([]byte{b})
@@ -470,7 +471,7 @@ func TestWebSocket_Close(t *testing.T) {
 		c.write(pings[1000:])
 		for {
 			op, payload, err := c.next()
-			if err != nil || op != opPong {
+			if err != nil || op != wstest.Pong {
 				t.Fatal(op, err)
 			}
 			if string(payload) == fmt.Sprintf("%0125d", 299) {
