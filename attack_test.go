@@ -68,7 +68,7 @@ func attacked(t *testing.T, env ...string) *target {
 		"ATTUNE_JWT_ISSUER=" + attackIssuer, "ATTUNE_JWT_AUDIENCE=" + attackAudience,
 	}, env...)...)
 	x.addr = strings.TrimPrefix(x.url, "http://")
-	x.db = connect(t, database)
+	x.db = pgtest.Connect(t, database)
 	return x
 }
 

@@ -4,6 +4,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"attune/pg/pgtest"
 )
 
 // The program of docs/browser-client.md follows a table as it stands there, and does not
@@ -11,7 +13,7 @@ import (
 func TestBrowserClient(t *testing.T) {
 	t.Parallel()
 	s, url := serveShop(t)
-	db := connect(t, url)
+	db := pgtest.Connect(t, url)
 	p := startBrowser(t).open(t, s, regexp.MustCompile(`responded with a status of 501`))
 	example := regexp.MustCompile(`(?s)<script type="module">\n(.*?)</script>`).FindStringSubmatch(read(t, "docs/browser-client.md"))
 	if example == nil {

@@ -17,7 +17,7 @@ func TestDashboard_Axe(t *testing.T) {
 	t.Parallel()
 	axe := axeCore(t)
 	url := pgtest.Database(t)
-	s, db := serveWithRunner(t, url), connect(t, url)
+	s, db := serveWithRunner(t, url), pgtest.Connect(t, url)
 	browser := startBrowser(t)
 	check := func(p *tab, what string) {
 		t.Helper()

@@ -21,7 +21,7 @@ func many(n int) string {
 func TestDashboard_Filters(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	s, db := serveWithRunner(t, url), connect(t, url)
+	s, db := serveWithRunner(t, url), pgtest.Connect(t, url)
 	execSQL(t, db, many(300))
 	execSQL(t, db, `INSERT INTO attune.execution (id, action_ref, status, created) VALUES (301, 'slack.post', 'failed', now() - interval '2 h')`)
 	p := startBrowser(t).open(t, s, nil)
@@ -49,7 +49,7 @@ func TestDashboard_Filters(t *testing.T) {
 func TestDashboard_Held(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	s, db := serveWithRunner(t, url), connect(t, url)
+	s, db := serveWithRunner(t, url), pgtest.Connect(t, url)
 	execSQL(t, db, many(40))
 	p := startBrowser(t).open(t, s, nil)
 	p.waits("all are there", `text('#summary') === '40 executions' && text('#badge') === 'live'`)
@@ -93,7 +93,7 @@ func TestDashboard_Held(t *testing.T) {
 func TestDashboard_Keyboard(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	s, db := serveWithRunner(t, url), connect(t, url)
+	s, db := serveWithRunner(t, url), pgtest.Connect(t, url)
 	execSQL(t, db, many(100))
 	execSQL(t, db, `UPDATE attune.execution SET parent = 100 WHERE id BETWEEN 50 AND 59`)
 	p := startBrowser(t).open(t, s, nil)

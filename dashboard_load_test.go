@@ -38,7 +38,7 @@ func TestDashboard_Burst(t *testing.T) {
 func testBurst(t *testing.T, path string) {
 	t.Helper()
 	url := pgtest.Database(t)
-	s, db := serveWithRunner(t, url), connect(t, url)
+	s, db := serveWithRunner(t, url), pgtest.Connect(t, url)
 	execSQL(t, db, many(2000))
 	p := startBrowser(t).open(t, s, nil)
 	p.goTo(path)
@@ -94,7 +94,7 @@ func testBurst(t *testing.T, path string) {
 // 10,000 rows scroll as smoothly as few.
 func TestDashboard_Scroll(t *testing.T) {
 	url := pgtest.Database(t)
-	s, db := serveWithRunner(t, url), connect(t, url)
+	s, db := serveWithRunner(t, url), pgtest.Connect(t, url)
 	execSQL(t, db, many(10_000))
 	p := startBrowser(t).open(t, s, nil)
 	p.waits("all are there", `text('#badge') === 'live' && text('#summary') === '10,000 executions' && document.querySelector('.list').ariaRowCount === '10001'`)
@@ -137,7 +137,7 @@ func TestDashboard_Scroll(t *testing.T) {
 // The page is there at once, and nothing moves when the data arrive.
 func TestDashboard_FirstPaint(t *testing.T) {
 	url := pgtest.Database(t)
-	s, db := serveWithRunner(t, url), connect(t, url)
+	s, db := serveWithRunner(t, url), pgtest.Connect(t, url)
 	execSQL(t, db, many(1000))
 	p := startBrowser(t).open(t, s, nil)
 	const runs, limit, limitLoaded = 5, 100.0, 1000.0
@@ -170,7 +170,7 @@ func TestDashboard_FirstPaint(t *testing.T) {
 func TestDashboard_EightTabs(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	s, db := serveWithRunner(t, url), connect(t, url)
+	s, db := serveWithRunner(t, url), pgtest.Connect(t, url)
 	execSQL(t, db, many(20))
 	browser := startBrowser(t)
 	first := browser.open(t, s, nil)

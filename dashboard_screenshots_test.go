@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/chromedp/chromedp"
+
+	"attune/pg/pgtest"
 )
 
 // screenshots is where pictures of the views are put; "" makes them and throws them
@@ -18,7 +20,7 @@ var screenshots = flag.String("screenshots", "", "folder for pictures of the das
 func TestDashboard_Screenshots(t *testing.T) {
 	t.Parallel()
 	_, url := serveShop(t)
-	db := connect(t, url)
+	db := pgtest.Connect(t, url)
 	s := serveWithRunner(t, url) // makes the table of executions, too
 	execSQL(t, db, `
 		SELECT setseed(0.4);

@@ -11,7 +11,7 @@ import (
 func TestDashboard_SignIn(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	db := connect(t, url)
+	db := pgtest.Connect(t, url)
 	s := serveWithRunner(t, url, "ATTUNE_JWT_SECRET="+jwtSecret)
 	execSQL(t, db, many(30))
 	p := startBrowser(t).open(t, s, regexp.MustCompile(`responded with a status of 401`)) // that is how the page learns it

@@ -12,7 +12,7 @@ import (
 func TestDashboard_Tables(t *testing.T) {
 	t.Parallel()
 	s, url := serveShop(t)
-	db := connect(t, url)
+	db := pgtest.Connect(t, url)
 	p := startBrowser(t).open(t, s, regexp.MustCompile(`responded with a status of 501`)) // there are no executions
 	p.waits("without executions it shows tables", `location.search === '?view=tables' && text('.types') === 'ordersparcels' && text('#badge') === 'live'`)
 	p.fits()
@@ -33,7 +33,7 @@ func TestDashboard_Tables(t *testing.T) {
 func TestDashboard_NoExecutionTable(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	db := connect(t, url)
+	db := pgtest.Connect(t, url)
 	s := serve(t, "DATABASE_URL="+url, "ATTUNE_CHANNELS=orders", "ATTUNE_RUNNER=false")
 	p := startBrowser(t).open(t, s, regexp.MustCompile(`responded with a status of (501|404)`)) // that is how the page learns it
 	p.waits("it is live and quiet", `text('#badge') === 'live' && shown('#quiet') && text('#summary').includes('attune db watch') && !shown('#notice')`)

@@ -27,7 +27,7 @@ func TestDashboard(t *testing.T) {
 	t.Run("Executions", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
-		s, db := serveWithRunner(t, url), connect(t, url)
+		s, db := serveWithRunner(t, url), pgtest.Connect(t, url)
 		p := browser.open(t, s, nil)
 		p.waits("it is live and empty", `text('#badge') === 'live' && shown('#first') && !shown('.list') && !shown('#notice')`)
 		p.fits()
@@ -78,7 +78,7 @@ func TestDashboard(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.Database(t)
-			db := connect(t, url)
+			db := pgtest.Connect(t, url)
 			prepare(t, db)
 			first := serveWithRunner(t, url)
 			write := func() {
@@ -137,7 +137,7 @@ func TestDashboard_Speed(t *testing.T) {
 		limit = time.Second // on a machine where everything is tested at once
 	}
 	url := pgtest.Database(t)
-	s, db := serveWithRunner(t, url), connect(t, url)
+	s, db := serveWithRunner(t, url), pgtest.Connect(t, url)
 	execSQL(t, db, `INSERT INTO attune.execution (action_ref) SELECT 'slack.post' FROM generate_series(1, 60)`)
 	p := startBrowser(t).open(t, s, nil)
 	p.waits("it is live", `text('#badge') === 'live' && rows().length > 0`)

@@ -12,7 +12,7 @@ import (
 func TestDashboard_Execution(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	s, db := serveWithRunner(t, url), connect(t, url)
+	s, db := serveWithRunner(t, url), pgtest.Connect(t, url)
 	p := startBrowser(t).open(t, s, nil)
 	p.waits("it is live", `text('#badge') === 'live'`)
 
@@ -72,7 +72,7 @@ func TestDashboard_Execution(t *testing.T) {
 func TestDashboard_Activity(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	s, db := serveWithRunner(t, url), connect(t, url)
+	s, db := serveWithRunner(t, url), pgtest.Connect(t, url)
 	execSQL(t, db, `INSERT INTO attune.execution (action_ref, status, created, started_at, updated)
 		SELECT 'slack.post', (ARRAY['completed', 'completed', 'completed', 'failed', 'timeout', 'cancelled'])[1 + n % 6]::attune.execution_status_enum,
 			now() - n * interval '30 s', now() - n * interval '30 s', now() - n * interval '30 s' + interval '2 s' FROM generate_series(0, 59) n;

@@ -46,7 +46,7 @@ const platform = `
 func TestServe_Platform(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	db := connect(t, url)
+	db := pgtest.Connect(t, url)
 	execSQL(t, db, platform)
 	before := catalog(t, db)
 	s := serve(t, "DATABASE_URL="+url)
@@ -110,7 +110,7 @@ func TestServe_Platform(t *testing.T) {
 func TestServe_NoExecutionTable(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	db := connect(t, url)
+	db := pgtest.Connect(t, url)
 	before := catalog(t, db)
 	s := serve(t, "DATABASE_URL="+url, "ATTUNE_CHANNELS=orders", "ATTUNE_RUNNER=false")
 	if !strings.Contains(s.stderr.String(), "no execution table") {

@@ -17,7 +17,7 @@ import (
 func TestDB(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	db := connect(t, url)
+	db := pgtest.Connect(t, url)
 	execSQL(t, db, `CREATE TABLE public.orders (id bigint PRIMARY KEY, status text, total numeric, customer_id bigint, note text)`)
 	before := catalog(t, db)
 	env := []string{"DATABASE_URL=" + url}

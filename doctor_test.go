@@ -145,7 +145,7 @@ func doctorVerdict(stdout string) (code int, verdict string) {
 func doctorDatabase(t *testing.T) string {
 	t.Helper()
 	url := pgtest.Database(t)
-	execSQL(t, connect(t, url), platform+`
+	execSQL(t, pgtest.Connect(t, url), platform+`
 		DO $$ BEGIN
 			EXECUTE format('ALTER DATABASE %I SET tcp_keepalives_idle = 30', current_database());
 			EXECUTE format('ALTER DATABASE %I SET idle_in_transaction_session_timeout = ''5min''', current_database());

@@ -18,7 +18,7 @@ import (
 func serveShop(t *testing.T) (s *server, url string) {
 	t.Helper()
 	url = pgtest.Database(t)
-	db := connect(t, url)
+	db := pgtest.Connect(t, url)
 	execSQL(t, db, `
 		CREATE TYPE mood AS ENUM ('calm', 'in a hurry');
 		CREATE TABLE orders (id bigserial PRIMARY KEY, status text NOT NULL, total numeric(10,2), customer_id bigint, paid boolean, note text);
@@ -95,7 +95,7 @@ func TestWaitForRow(t *testing.T) {
 			t.Parallel()
 			p := s.start(t, append([]string{"wait"}, tt.args...)...)
 			p.says(p.stderr, "subscribed to")
-			execSQL(t, connect(t, url), tt.changes)
+			execSQL(t, pgtest.Connect(t, url), tt.changes)
 			code := p.wait()
 			_, said, _ := strings.Cut(p.stderr.String(), "[notifier] subscribed to entity:"+tt.args[0]+"\n")
 			if code != 0 {
@@ -162,7 +162,7 @@ func TestWaitForRow_ExitCode(t *testing.T) {
 		t.Parallel()
 		p := s.start(t, "wait", "orders:40", "--until", "status=shipped", "--json")
 		p.says(p.stderr, "subscribed to")
-		db := connect(t, url)
+		db := pgtest.Connect(t, url)
 		execSQL(t, db, `UPDATE orders SET status = 'paid' WHERE id = 40`)
 		p.says(p.stderr, "status=paid")
 		execSQL(t, db, `DELETE FROM orders WHERE id = 40`)
@@ -190,7 +190,7 @@ func TestWaitForRow_Interrupted(t *testing.T) {
 	if found == nil {
 		t.Fatalf("no command in:\n%s", p.stderr)
 	}
-	execSQL(t, connect(t, url), `UPDATE orders SET status = 'in doubt' WHERE id = 1`)
+	execSQL(t, pgtest.Connect(t, url), `UPDATE orders SET status = 'in doubt' WHERE id = 1`)
 	sh := exec.CommandContext(t.Context(), "sh", "-c", "./"+filepath.Base(binary(t))+" "+found[1])
 	sh.Dir, sh.Env = filepath.Dir(binary(t)), []string{"HOME=" + t.TempDir()}
 	out, err := sh.Output()

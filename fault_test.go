@@ -131,7 +131,7 @@ func TestWait_Dropped(t *testing.T) {
 	t.Run("OtherServer", func(t *testing.T) {
 		t.Parallel()
 		first := serve(t, "DATABASE_URL="+url)
-		db := connect(t, url)
+		db := pgtest.Connect(t, url)
 		execSQL(t, db, `INSERT INTO attune.execution (id, action_ref, status) VALUES (6000, 'slack.post', 'running')`)
 		p := newProxy(t, first, nil)
 		waiter := p.start(t, "execution", "wait", "6000")
@@ -176,7 +176,7 @@ func TestWait_Deaf(t *testing.T) {
 	t.Run("ListenerTerminated", func(t *testing.T) {
 		t.Parallel()
 		url := pgtest.Database(t)
-		s, db := serveWithRunner(t, url), connect(t, url)
+		s, db := serveWithRunner(t, url), pgtest.Connect(t, url)
 		var waiters []*process
 		var gates []*gate
 		for range 3 {

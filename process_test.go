@@ -308,17 +308,6 @@ func decode[T any](t *testing.T, text string) (v T) {
 	return v
 }
 
-// connect connects to a database until t ends.
-func connect(t *testing.T, url string) *pgx.Conn {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	return conn
-}
-
 // execSQL runs statements.
 func execSQL(t *testing.T, conn *pgx.Conn, sql string) {
 	t.Helper()

@@ -57,7 +57,7 @@ func TestReadme_YourOwnDatabase(t *testing.T) {
 	_, rest, _ := strings.Cut(readme, "```sql\n")
 	sql, _, _ := strings.Cut(rest, "```")
 	url := pgtest.Database(t)
-	db := connect(t, url)
+	db := pgtest.Connect(t, url)
 	execSQL(t, db, sql)
 
 	command, _ := example(t, readme, "DATABASE_URL=")

@@ -1,16 +1,13 @@
 package main_test
 
 import (
-	"context"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
-	"attune/pg/local"
 	"attune/pg/pgtest"
 )
 
@@ -72,7 +69,7 @@ func TestServe_CannotStart(t *testing.T) {
 			[]string{"ATTUNE_LISTEN_URL: ", "host 127.0.0.1 port 1"},
 		},
 		"Standby": {
-			[]string{"DATABASE_URL=" + standby(t)},
+			[]string{"DATABASE_URL=" + pgtest.Standby(t)},
 			[]string{"standby", "need the primary"},
 		},
 		"Pooler": {
@@ -156,7 +153,7 @@ func TestServe_CannotStart(t *testing.T) {
 func TestServe_ListenURL(t *testing.T) {
 	t.Parallel()
 	direct := pgtest.Database(t)
-	db := connect(t, direct)
+	db := pgtest.Connect(t, direct)
 	execSQL(t, db, platform)
 	s := serve(t, "DATABASE_URL="+pgtest.PgBouncer(t, direct), "ATTUNE_LISTEN_URL="+direct)
 	waiter := s.start(t, "execution", "wait", "1")
@@ -176,37 +173,4 @@ func TestServe_ListenURL_Runner(t *testing.T) {
 	if code != 0 || stdout != "{\"message\":\"Hello!\"}\n" {
 		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
-}
-
-// standby starts a server that is in recovery, and returns its URL.
-func standby(t *testing.T) string {
-	t.Helper()
-	primary, cfg := pgtest.Server(t)
-	if err := primary.Stop(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	data := filepath.Join(cfg.DataDir, "pgdata")
-	signal := filepath.Join(data, "standby.signal")
-	if err := os.WriteFile(signal, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	info, err := os.Stat(data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if owner, ok := info.Sys().(*syscall.Stat_t); ok {
-		if err := os.Chown(signal, int(owner.Uid), int(owner.Gid)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s, err := local.Start(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Stop(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	return s.URL()
 }

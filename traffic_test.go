@@ -21,8 +21,8 @@ func TestEvents_ListenerTerminated(t *testing.T) {
 	t.Parallel()
 	const terminations = 5
 	url := pgtest.Database(t)
-	s, db := serve(t, "DATABASE_URL="+url), connect(t, url)
-	writes, written := connect(t, url), new(atomic.Int64)
+	s, db := serve(t, "DATABASE_URL="+url), pgtest.Connect(t, url)
+	writes, written := pgtest.Connect(t, url), new(atomic.Int64)
 
 	ctx, stop := context.WithCancelCause(t.Context())
 	over := errors.New("all was seen")

@@ -16,7 +16,7 @@ import (
 func TestWait_ExitCode(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	db := connect(t, url)
+	db := pgtest.Connect(t, url)
 	s := serveWithRunner(t, url)
 	never := newGate(t)
 	for name, tt := range map[string]struct {

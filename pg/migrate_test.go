@@ -13,6 +13,7 @@ import (
 
 	"attune/pg"
 	"attune/pg/live"
+	"attune/pg/pgtest"
 	"attune/wire"
 )
 
@@ -166,27 +167,10 @@ func announced(t *testing.T, pool *pgxpool.Pool, conn *pgx.Conn) (channel string
 	return n.NotificationType, payload
 }
 
-// listen returns a connection that listens to what the log announces.
-func listen(t *testing.T, pool *pgxpool.Pool) *pgx.Conn {
-	t.Helper()
-	conn, err := pgx.ConnectConfig(t.Context(), pool.Config().ConnConfig.Copy())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close(t.Context()) })
-	if _, err := conn.Exec(t.Context(), "LISTEN "+live.Channel); err != nil {
-		t.Fatal(err)
-	}
-	if ok, err := live.RequestAnnouncements(t.Context(), conn); !ok {
-		t.Fatalf("request announcements: %t, %v", ok, err)
-	}
-	return conn
-}
-
 func TestMigrate_Announces(t *testing.T) {
 	t.Parallel()
 	pool, _ := openExecutions(t)
-	conn := listen(t, pool)
+	conn := pgtest.Announcements(t, pool.Config().ConnString())
 	exec(t, pool, `SET TimeZone = 'Asia/Tokyo'; INSERT INTO attune.execution (action_ref, config, env_vars, executor, created, updated)
 		VALUES ('core.echo', '{"message": "Hello!"}', '{"SECRET": 1}', 7, '2026-03-03T19:42:41.123456Z', '2026-03-03T19:42:41Z')`)
 	row := map[string]any{
@@ -214,7 +198,7 @@ func TestMigrate_Announces(t *testing.T) {
 func TestMigrate_Announces_LargeRow(t *testing.T) {
 	t.Parallel()
 	pool, _ := openExecutions(t)
-	conn := listen(t, pool)
+	conn := pgtest.Announcements(t, pool.Config().ConnString())
 	for i, ref := range []string{strings.Repeat("x", 10_000), strings.Repeat("é", 3_900), strings.Repeat("x", 7_990), strings.Repeat("😀", 300_000)} {
 		exec(t, pool, `INSERT INTO attune.execution (action_ref) VALUES ($1)`, ref)
 		channel, payload := announced(t, pool, conn)
@@ -247,7 +231,7 @@ func TestMigrate_Announces_NeverFailsTheWriter(t *testing.T) {
 func TestMigrate_Announces_PinsSearchPath(t *testing.T) {
 	t.Parallel()
 	pool, _ := openExecutions(t)
-	conn := listen(t, pool)
+	conn := pgtest.Announcements(t, pool.Config().ConnString())
 	exec(t, pool, `
 		CREATE FUNCTION public.pg_notify(text, text) RETURNS void LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''caught''; END';
 		SET search_path = public, pg_catalog;

@@ -1,13 +1,10 @@
 package pg_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -15,7 +12,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"attune/pg"
-	"attune/pg/local"
 	"attune/pg/pgtest"
 )
 
@@ -172,35 +168,13 @@ func TestListener_Run_Refused(t *testing.T) {
 
 // A standby answers queries, but LISTEN does not work there.
 func TestStandby(t *testing.T) {
-	server, cfg := pgtest.Server(t)
-	ctx := context.Background()
-	if err := server.Stop(ctx); err != nil {
-		t.Fatal(err)
-	}
-	// PostgreSQL, which may run as another user, opens the file for writing.
-	signal := filepath.Join(cfg.DataDir, "pgdata", "standby.signal")
-	if err := os.WriteFile(signal, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(signal, 0o666); err != nil {
-		t.Fatal(err)
-	}
-	standby, err := local.Start(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := standby.Stop(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-
+	standby := pgtest.Standby(t)
 	want := []string{"the server is a standby", "need the primary", `user "attune"`}
-	_, err = pg.Connect(t.Context(), standby.URL())
-	checkRefusal(t, err, want, standby.URL())
+	_, err := pg.Connect(t.Context(), standby)
+	checkRefusal(t, err, want, standby)
 	base := pgtest.Database(t)
-	err = pg.NewListener(pg.ListenerConfig{URL: standby.URL(), Pool: connect(t, base)}, newRecorder()).Run(t.Context())
-	checkRefusal(t, err, want, standby.URL())
+	err = pg.NewListener(pg.ListenerConfig{URL: standby, Pool: connect(t, base)}, newRecorder()).Run(t.Context())
+	checkRefusal(t, err, want, standby)
 }
 
 // checkRefusal checks that err says what is wanted on one line, and neither it nor what it wraps

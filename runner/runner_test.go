@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
@@ -36,16 +35,7 @@ func (h *history) of(id int64) []wire.Status {
 // history listens until the test ends.
 func (b *bench) history() *history {
 	b.t.Helper()
-	conn, err := pgx.ConnectConfig(b.t.Context(), b.pool.Config().ConnConfig.Copy())
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	if _, err := conn.Exec(b.t.Context(), "LISTEN "+live.Channel); err != nil {
-		b.t.Fatal(err)
-	}
-	if ok, err := live.RequestAnnouncements(b.t.Context(), conn); !ok {
-		b.t.Fatalf("request announcements: %t, %v", ok, err)
-	}
+	conn := pgtest.Announcements(b.t, b.url)
 	h := &history{statuses: make(map[int64][]wire.Status)}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(b.t.Context()))
 	done := make(chan struct{})
@@ -75,7 +65,6 @@ func (b *bench) history() *history {
 	b.t.Cleanup(func() {
 		cancel()
 		<-done
-		_ = conn.Close(context.WithoutCancel(b.t.Context()))
 	})
 	return h
 }

@@ -43,7 +43,7 @@ func TestExamine_Standalone(t *testing.T) {
 // What is examined is left as it was.
 func TestExamine_WritesNothing(t *testing.T) {
 	url := database(t, platform)
-	conn := connect(t, url)
+	conn := pgtest.Connect(t, url)
 	count := func() (objects, rows, listening int) {
 		t.Helper()
 		err := conn.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM pg_class) + (SELECT count(*) FROM pg_proc),
@@ -99,7 +99,7 @@ func TestExamine_Unreachable(t *testing.T) {
 // A database that answers some questions only: what was not examined is said.
 func TestExamine_NoAnswer(t *testing.T) {
 	url := database(t, platform)
-	tx, err := connect(t, url).Begin(t.Context())
+	tx, err := pgtest.Connect(t, url).Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func TestExamine_OddNames(t *testing.T) {
 
 func TestExamine_Log(t *testing.T) {
 	url := database(t, platform)
-	conn := connect(t, url)
+	conn := pgtest.Connect(t, url)
 	if err := live.Install(t.Context(), conn); err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func TestExamine_Log(t *testing.T) {
 	})
 	t.Run("Watches", func(t *testing.T) {
 		url := database(t, `CREATE TABLE orders (id bigint PRIMARY KEY, status text)`)
-		conn := connect(t, url)
+		conn := pgtest.Connect(t, url)
 		if err := live.Install(t.Context(), conn); err != nil {
 			t.Fatal(err)
 		}

@@ -81,24 +81,13 @@ func database(t *testing.T, sql string) string {
 // execute executes statements on a connection of their own.
 func execute(t *testing.T, url, sql string) {
 	t.Helper()
-	conn := connect(t, url)
+	conn := pgtest.Connect(t, url)
 	if _, err := conn.Exec(t.Context(), sql, pgx.QueryExecModeSimpleProtocol); err != nil {
 		t.Fatal(err)
 	}
 	if err := conn.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// connect opens a connection that is closed when t ends.
-func connect(t *testing.T, url string) *pgx.Conn {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	return conn
 }
 
 // setting returns a statement that changes a setting for the connected database.
@@ -191,17 +180,6 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// connectBackground opens a connection for a cleanup.
-func connectBackground(t *testing.T, url string) *pgx.Conn {
-	t.Helper()
-	conn, err := pgx.Connect(context.Background(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	return conn
-}
-
 // asRole returns the URL of the database for a new role with few rights, which is
 // dropped when t ends.
 func asRole(t *testing.T, rawURL, options string) string {
@@ -209,7 +187,7 @@ func asRole(t *testing.T, rawURL, options string) string {
 	role := "role_" + strings.ToLower(rand.Text())
 	execute(t, rawURL, "CREATE ROLE "+role+" LOGIN PASSWORD 'pw-of-a-role' "+options)
 	t.Cleanup(func() {
-		conn := connectBackground(t, rawURL)
+		conn := pgtest.Connect(t, rawURL)
 		if _, err := conn.Exec(context.Background(), "DROP ROLE "+role); err != nil {
 			t.Error(err)
 		}

@@ -2,13 +2,10 @@ package doctor_test
 
 import (
 	"context"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"attune/pg/doctor"
-	"attune/pg/local"
 	"attune/pg/pgtest"
 )
 
@@ -36,29 +33,7 @@ func TestCheckVersion(t *testing.T) {
 }
 
 func TestExamine_Standby(t *testing.T) {
-	server, cfg := pgtest.Server(t)
-	ctx := context.Background()
-	if err := server.Stop(ctx); err != nil {
-		t.Fatal(err)
-	}
-	// PostgreSQL, which may run as another user, opens the file for writing.
-	signal := filepath.Join(cfg.DataDir, "pgdata", "standby.signal")
-	if err := os.WriteFile(signal, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(signal, 0o666); err != nil {
-		t.Fatal(err)
-	}
-	standby, err := local.Start(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := standby.Stop(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	report := examine(t, config(standby.URL()))
+	report := examine(t, config(pgtest.Standby(t)))
 	want(t, report, "reachable", doctor.OK)
 	want(t, report, "standby", doctor.Problem, "in recovery", "target_session_attrs=read-write")
 	want(t, report, "listen", doctor.Note, "see standby")
@@ -96,7 +71,7 @@ func TestExamine_Encoding(t *testing.T) {
 	url := pgtest.Database(t)
 	execute(t, url, `CREATE DATABASE ascii_only ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0`)
 	t.Cleanup(func() {
-		conn := connectBackground(t, url)
+		conn := pgtest.Connect(t, url)
 		if _, err := conn.Exec(context.Background(), `DROP DATABASE ascii_only WITH (FORCE)`); err != nil {
 			t.Error(err)
 		}
@@ -113,7 +88,7 @@ func TestExamine_Queue(t *testing.T) {
 	url := database(t, platform)
 	cfg := config(url)
 	cfg.LongTransaction = 10 * time.Millisecond
-	conn := connect(t, url)
+	conn := pgtest.Connect(t, url)
 	if _, err := conn.Exec(t.Context(), "LISTEN secrets"); err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +101,7 @@ func TestExamine_Queue(t *testing.T) {
 	if _, err := conn.Exec(t.Context(), "BEGIN"); err != nil {
 		t.Fatal(err)
 	}
-	watcher := connect(t, url)
+	watcher := pgtest.Connect(t, url)
 	eventually(t, "the session is seen in its transaction", func() bool {
 		var n int
 		err := watcher.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity

@@ -73,18 +73,7 @@ type listener struct {
 
 func listen(t *testing.T, pool *pgxpool.Pool) *listener {
 	t.Helper()
-	conn, err := pgx.ConnectConfig(t.Context(), pool.Config().ConnConfig)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
-	if _, err := conn.Exec(t.Context(), "LISTEN "+live.Channel); err != nil {
-		t.Fatal(err)
-	}
-	if ok, err := live.RequestAnnouncements(t.Context(), conn); !ok {
-		t.Fatalf("request announcements: %t, %v", ok, err)
-	}
-	return &listener{t: t, conn: conn}
+	return &listener{t: t, conn: pgtest.Announcements(t, pool.Config().ConnString())}
 }
 
 // raw returns the payload of the next announcement.

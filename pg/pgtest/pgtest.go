@@ -120,37 +120,6 @@ func Database(tb testing.TB) string {
 	return inDatabase(admin, name)
 }
 
-// Server starts a server for t alone, for tests that stop it or kill it. It is
-// stopped, and its data removed, when t ends. Start it again, on the same data,
-// with [local.Start] and the configuration returned.
-func Server(tb testing.TB) (*local.Server, local.Config) {
-	tb.Helper()
-	cfg, err := config()
-	if err != nil {
-		tb.Fatalf("pgtest: %v", err)
-	}
-	// Not Temporary: the data must outlive a stop.
-	tb.Cleanup(func() {
-		if err := os.RemoveAll(cfg.DataDir); err != nil {
-			tb.Errorf("pgtest: %v", err)
-		}
-	})
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	s, err := local.Start(ctx, cfg)
-	if err != nil {
-		tb.Fatalf("pgtest: %v", err)
-	}
-	tb.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), timeout)
-		defer cancel()
-		if err := s.Stop(ctx); err != nil {
-			tb.Errorf("pgtest: %v", err)
-		}
-	})
-	return s, cfg
-}
-
 // get returns the URL of the server's administrative database and a number
 // that no other caller got. It starts the server if need be.
 func (c *cluster) get(ctx context.Context) (admin string, n int, err error) {

@@ -9,7 +9,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"attune/pg/local"
 	"attune/pg/pgtest"
 )
 
@@ -32,7 +31,7 @@ func TestDatabase(t *testing.T) {
 	for _, name := range []string{"One", "Other"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			conn := connect(t, pgtest.Database(t))
+			conn := pgtest.Connect(t, pgtest.Database(t))
 			if _, err := conn.Exec(t.Context(), "INSERT INTO note VALUES ($1)", name); err != nil {
 				t.Fatal(err)
 			}
@@ -76,27 +75,8 @@ func TestServer_IsItsOwn(t *testing.T) {
 	if err := s.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	connect(t, url) // the shared one goes on
+	pgtest.Connect(t, url) // the shared one goes on
 
-	again, err := local.Start(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := again.Stop(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	connect(t, again.URL())
-}
-
-// connect returns a connection that is closed when t ends.
-func connect(t *testing.T, url string) *pgx.Conn {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close(context.Background()) })
-	return conn
+	again := pgtest.Start(t, cfg)
+	pgtest.Connect(t, again.URL())
 }
