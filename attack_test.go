@@ -6,7 +6,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
-	bin "encoding/binary" // these tests have a function binary
+	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
@@ -283,7 +283,7 @@ func (s *socket) closeCode() (code int, err error) {
 			return code, nil //nolint:nilerr // closed, or reset as what it had sent was not read any more
 		}
 		if op == wstest.Close && len(payload) >= 2 {
-			code = int(bin.BigEndian.Uint16(payload))
+			code = int(binary.BigEndian.Uint16(payload))
 			_ = s.conn.(*net.TCPConn).CloseWrite()
 		}
 	}

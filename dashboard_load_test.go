@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"attune/attunetest"
 	"attune/pg/pgtest"
 )
 
@@ -44,7 +45,7 @@ func testBurst(t *testing.T, path string) {
 	p.goTo(path)
 	p.waits("it is live", `text('#badge') === 'live' && text('#summary') === '2,000 executions'`)
 	limit := longest
-	if raceEnabled() {
+	if attunetest.RaceEnabled() {
 		limit = longestLoaded
 	}
 
@@ -78,7 +79,7 @@ func testBurst(t *testing.T, path string) {
 	}](p, `({ tasks, frames: frames.length, worst: Math.max(...frames) })`)
 	after := p.heap()
 	t.Logf("%d updates in %s: %d tasks over 50 ms %.0f, %d frames, the longest %.0f ms; heap %d kB before, %d kB after (race detector: %t)",
-		rows, *burst, len(got.Tasks), got.Tasks, got.Frames, got.Worst, before>>10, after>>10, raceEnabled())
+		rows, *burst, len(got.Tasks), got.Tasks, got.Frames, got.Worst, before>>10, after>>10, attunetest.RaceEnabled())
 	for _, task := range got.Tasks {
 		if task > float64(limit) {
 			t.Errorf("the main thread was blocked for %.0f ms, want at most %d ms", task, limit)
@@ -123,7 +124,7 @@ func TestDashboard_Scroll(t *testing.T) {
 		frames.sort((a, b) => a - b);
 		return { rows, frames: [frames[60], frames[108], frames[119]], work, last: rowOf(drawn().at(-1)).id };
 	})()`)
-	t.Logf("frames: median %.1f ms, nine of ten within %.1f ms, most %.1f ms; %d rows drawn (race detector: %t)", got.Frames[0], got.Frames[1], got.Frames[2], got.Rows, raceEnabled())
+	t.Logf("frames: median %.1f ms, nine of ten within %.1f ms, most %.1f ms; %d rows drawn (race detector: %t)", got.Frames[0], got.Frames[1], got.Frames[2], got.Rows, attunetest.RaceEnabled())
 	equal(t, "last row", got.Last, "1")
 	if got.Rows > 80 {
 		t.Errorf("%d rows are drawn", got.Rows)
@@ -152,9 +153,9 @@ func TestDashboard_FirstPaint(t *testing.T) {
 	shift := eval[float64](p, `new Promise((resolve) => new PerformanceObserver((list) => resolve(list.getEntries().reduce((sum, { value }) => sum + value, 0)))
 		.observe({ type: 'layout-shift', buffered: true }) ?? setTimeout(resolve, 500, 0))`)
 	slices.Sort(paints)
-	t.Logf("first paint: median %.0f ms of %.0f; layout shift %.4f (race detector: %t)", paints[runs/2], paints, shift, raceEnabled())
+	t.Logf("first paint: median %.0f ms of %.0f; layout shift %.4f (race detector: %t)", paints[runs/2], paints, shift, attunetest.RaceEnabled())
 	most := limit
-	if raceEnabled() {
+	if attunetest.RaceEnabled() {
 		most = limitLoaded
 	}
 	// The least: what the rest took longer, the machine took for something else.

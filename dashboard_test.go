@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
+	"attune/attunetest"
 	"attune/pg/live"
 	"attune/pg/pgtest"
 	"attune/wire"
@@ -133,7 +134,7 @@ func TestDashboard(t *testing.T) {
 func TestDashboard_Speed(t *testing.T) {
 	const runs = 31
 	limit := 200 * time.Millisecond
-	if raceEnabled() {
+	if attunetest.RaceEnabled() {
 		limit = time.Second // on a machine where everything is tested at once
 	}
 	url := pgtest.Database(t)
@@ -160,7 +161,7 @@ func TestDashboard_Speed(t *testing.T) {
 	}
 	slices.Sort(all)
 	t.Logf("a status is painted after it was written: median %s, least %s, most %s (race detector: %t)",
-		all[runs/2].Round(time.Millisecond), all[0].Round(time.Millisecond), all[runs-1].Round(time.Millisecond), raceEnabled())
+		all[runs/2].Round(time.Millisecond), all[0].Round(time.Millisecond), all[runs-1].Round(time.Millisecond), attunetest.RaceEnabled())
 	// Nine of ten, as the machine may do something else in between.
 	if got := all[runs*9/10]; got > limit {
 		t.Errorf("%s, want at most %s", got, limit)

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"attune/attunetest"
 )
 
 // Colours are for terminals, and for those who want them.
@@ -60,7 +62,7 @@ func onTerminal(t *testing.T, env []string, args ...string) string {
 	var shown strings.Builder
 	var reading sync.WaitGroup
 	reading.Go(func() { _, _ = io.Copy(&shown, control) }) // ends with an error when the tty is closed
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), binary(t), args...)
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), attunetest.Binary(t), args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = append([]string{"GORACE=" + os.Getenv("GORACE")}, env...), tty, t.Output()
 	err = cmd.Run()
 	_ = tty.Close()

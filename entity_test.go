@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"attune/attunetest"
 	"attune/pg/pgtest"
 	"attune/wire"
 )
@@ -191,8 +192,8 @@ func TestWaitForRow_Interrupted(t *testing.T) {
 		t.Fatalf("no command in:\n%s", p.stderr)
 	}
 	execSQL(t, pgtest.Connect(t, url), `UPDATE orders SET status = 'in doubt' WHERE id = 1`)
-	sh := exec.CommandContext(t.Context(), "sh", "-c", "./"+filepath.Base(binary(t))+" "+found[1])
-	sh.Dir, sh.Env = filepath.Dir(binary(t)), []string{"HOME=" + t.TempDir()}
+	sh := exec.CommandContext(t.Context(), "sh", "-c", "./"+filepath.Base(attunetest.Binary(t))+" "+found[1])
+	sh.Dir, sh.Env = filepath.Dir(attunetest.Binary(t)), []string{"HOME=" + t.TempDir()}
 	out, err := sh.Output()
 	if err != nil || !strings.Contains(string(out), `"status":"in doubt"`) {
 		t.Errorf("%s: %v, %s", found[0], err, out)

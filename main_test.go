@@ -6,14 +6,10 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"runtime/debug"
-	"slices"
-	"sync"
 	"testing"
 	"time"
 
+	"attune/attunetest"
 	"attune/pg/local"
 	"attune/pg/pgtest"
 )
@@ -28,60 +24,12 @@ func testMain(m *testing.M) int {
 	if code, keeper := local.Main(); keeper {
 		return code // of the PostgreSQL that pgtest starts
 	}
-	// A binary built with -race lingers for a second: those of these tests together
-	// would for minutes.
-	if err := os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE")); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	dir, err := os.MkdirTemp("", "attune-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	built.dir = dir
 	// What these tests do most is wait for other processes.
 	if err := flag.Set("test.parallel", "16"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	return pgtest.Main(m)
-}
-
-// built is the binary, made when a test first asks for it.
-//
-//nolint:gochecknoglobals // one for all tests is the point
-var built struct {
-	dir  string // removed after the tests
-	once sync.Once
-	err  error
-}
-
-// binary returns the path of attune, built as these tests are: with -race if they
-// are.
-func binary(t *testing.T) string {
-	t.Helper()
-	built.once.Do(func() {
-		args := []string{"build", "-buildvcs=false", "-o", built.dir}
-		if raceEnabled() {
-			args = append(args, "-race")
-		}
-		out, err := exec.Command("go", append(args, ".")...).CombinedOutput() //nolint:noctx // not one test's
-		if err != nil {
-			built.err = fmt.Errorf("go build: %w\n%s", err, out)
-		}
-	})
-	if built.err != nil {
-		t.Fatal(built.err)
-	}
-	return filepath.Join(built.dir, "attune")
-}
-
-// raceEnabled reports whether this is a test with the race detector.
-func raceEnabled() bool {
-	info, ok := debug.ReadBuildInfo()
-	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+	return attunetest.Main(func() int { return pgtest.Main(m) })
 }
 
 // eventually waits until ok returns true.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"attune/attunetest"
 	"attune/wire"
 )
 
@@ -35,7 +36,7 @@ type process struct {
 // is ended with t.
 func start(t *testing.T, env []string, args ...string) *process {
 	t.Helper()
-	return launch(t, env, binary(t), args...)
+	return launch(t, env, attunetest.Binary(t), args...)
 }
 
 // launch starts any program so.
@@ -236,7 +237,7 @@ func (s *server) get(t *testing.T, path string) (status int, body string) {
 func shell(t *testing.T, line string, env ...string) *exec.Cmd {
 	t.Helper()
 	sh := exec.CommandContext(t.Context(), "sh", "-c", line)
-	sh.Env = append([]string{"PATH=" + filepath.Dir(binary(t)) + ":" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "GORACE=" + os.Getenv("GORACE")}, env...)
+	sh.Env = append([]string{"PATH=" + filepath.Dir(attunetest.Binary(t)) + ":" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "GORACE=" + os.Getenv("GORACE")}, env...)
 	return sh
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"attune/attunetest"
 	"attune/wire"
 )
 
@@ -89,7 +90,7 @@ func TestServe_EndsAndStartsAgain(t *testing.T) {
 	dir := dataDir(t)
 	busy := "" // an execution whose action was running at the end
 	soon := 5 * time.Second
-	if raceEnabled() { // it is some times slower, and other databases are made meanwhile
+	if attunetest.RaceEnabled() { // it is some times slower, and other databases are made meanwhile
 		soon *= 6
 	}
 	ends := []struct {

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"attune/attunetest"
 	"attune/pg/pgtest"
 	"attune/wire"
 )
@@ -37,7 +38,7 @@ func TestWait_Speed(t *testing.T) {
 			slices.Sort(all)
 			median := all[runs/2]
 			t.Logf("--wait returns after the terminal commit: median %s, least %s, most %s (race detector: %t)",
-				median.Round(10*time.Microsecond), all[0].Round(10*time.Microsecond), all[runs-1].Round(10*time.Microsecond), raceEnabled())
+				median.Round(10*time.Microsecond), all[0].Round(10*time.Microsecond), all[runs-1].Round(10*time.Microsecond), attunetest.RaceEnabled())
 			if median > limit {
 				t.Errorf("median %s, want at most %s", median, limit)
 			}

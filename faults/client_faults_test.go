@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"attune/attunetest"
 )
 
 // The network between clients and server does everything that networks do.
@@ -80,7 +82,7 @@ func TestClient_Stopped(t *testing.T) {
 // runCLI records what `attune events` prints, over all its connections.
 func (c *client) runCLI(ctx context.Context) {
 	base, _ := c.begin()
-	cmd := exec.CommandContext(ctx, attune(c.t), "events", "--json", "--filter", c.filters[0], "--url", base)
+	cmd := exec.CommandContext(ctx, attunetest.Binary(c.t), "events", "--json", "--filter", c.filters[0], "--url", base)
 	cmd.Env = []string{"HOME=" + os.TempDir(), "GORACE=" + os.Getenv("GORACE")}
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {

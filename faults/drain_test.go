@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"attune/attunetest"
 	"attune/faults"
 )
 
@@ -26,7 +27,7 @@ func TestDrain(t *testing.T) {
 	const drain, slack = 5 * time.Second, 2 * time.Second
 	raiseDescriptors(t)
 	s := newScene(t, sourceListen)
-	s.server = newServer(t, plainAttune(t), "DATABASE_URL="+s.db.url, "ATTUNE_DRAIN=5s", patientCanary)
+	s.server = newServer(t, attunetest.PlainBinary(t), "DATABASE_URL="+s.db.url, "ATTUNE_DRAIN=5s", patientCanary)
 	count := times(500, 5000)
 	streams := make([]*stream, count)
 	var group errgroup.Group

@@ -4,15 +4,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"runtime/debug"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
+	"attune/attunetest"
 	"attune/pg/local"
 	"attune/pg/pgtest"
 )
@@ -45,22 +41,11 @@ func testMain(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	// A binary built with -race lingers for a second.
-	if err := os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE")); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	dir, err := os.MkdirTemp("", "attune-faults-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	built.dir = dir
 	// What toxiproxy holds for a connection whose other end has broken, it holds for ever.
 	const toxiproxy = "github.com/Shopify/toxiproxy/v2"
-	code := pgtest.Main(m, pgtest.WithGoroutinesLeft(
-		toxiproxy+".(*ToxicLink).read", toxiproxy+".(*ToxicLink).write", toxiproxy+"/toxics.(*ToxicStub).Run"))
+	left := pgtest.WithGoroutinesLeft(
+		toxiproxy+".(*ToxicLink).read", toxiproxy+".(*ToxicLink).write", toxiproxy+"/toxics.(*ToxicStub).Run")
+	code := attunetest.Main(func() int { return pgtest.Main(m, left) })
 	results.print(os.Stdout)
 	return code
 }
@@ -71,58 +56,6 @@ func times(short, long int) int {
 		return long
 	}
 	return short
-}
-
-// built is the binary, made when a test first asks for it.
-//
-//nolint:gochecknoglobals // one for all tests is the point
-var built struct {
-	dir         string
-	race, plain build
-}
-
-// build is one way to build the binary.
-type build struct {
-	once sync.Once
-	err  error
-}
-
-// attune returns the path of attune, built with -race if these tests are.
-func attune(t *testing.T) string {
-	t.Helper()
-	if raceEnabled() {
-		return built.race.path(t, "race", "-race")
-	}
-	return plainAttune(t)
-}
-
-// plainAttune returns the path of attune without the race detector, which knows 8,128
-// goroutines at most.
-func plainAttune(t *testing.T) string {
-	t.Helper()
-	return built.plain.path(t, "plain")
-}
-
-func (b *build) path(t *testing.T, name string, flags ...string) string {
-	t.Helper()
-	path := filepath.Join(built.dir, name, "attune")
-	b.once.Do(func() {
-		args := append([]string{"build", "-buildvcs=false", "-o", path}, flags...)
-		out, err := exec.Command("go", append(args, "attune")...).CombinedOutput() //nolint:noctx // not one test's
-		if err != nil {
-			b.err = fmt.Errorf("go build: %w\n%s", err, out)
-		}
-	})
-	if b.err != nil {
-		t.Fatal(b.err)
-	}
-	return path
-}
-
-// raceEnabled reports whether this is a test with the race detector.
-func raceEnabled() bool {
-	info, ok := debug.ReadBuildInfo()
-	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
 
 // eventually waits until ok returns true.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"testing"
 
+	"attune/attunetest"
 	"attune/faults"
 )
 
@@ -18,7 +19,7 @@ func TestMemory_LargeBodies(t *testing.T) {
 		s := newScene(t, source)
 		s.noGaps = source == sourceLog // in listen the window is all there is
 		// The race detector would multiply what is measured here.
-		s.binary = plainAttune(t)
+		s.binary = attunetest.PlainBinary(t)
 		s.serve(s.db.url, patientCanary, "ATTUNE_WINDOW_SIZE=100000", fmt.Sprintf("ATTUNE_WINDOW_BYTES=%d", times(4, 16)<<20), "ATTUNE_QUEUE_SIZE=1024")
 		s.resident = int64(times(110, 200)) << 20
 		size, total := times(1<<17, 1<<20), times(260, 1200)

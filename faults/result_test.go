@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"attune/attunetest"
 	"attune/faults"
 )
 
@@ -59,7 +60,7 @@ func (r *resultTable) print(w io.Writer) {
 		return
 	}
 	slices.SortStableFunc(r.rows, func(a, b result) int { return strings.Compare(a.scenario+a.source, b.scenario+b.source) })
-	fmt.Fprintf(w, "\nseed %d, race detector %t\n\n", *seed, raceEnabled())
+	fmt.Fprintf(w, "\nseed %d, race detector %t\n\n", *seed, attunetest.RaceEnabled())
 	fmt.Fprintln(w, "| scenario | source | faults | committed | connections | deliveries checked | gaps told | excused by gaps | violations | |")
 	fmt.Fprintln(w, "|---|---|--:|--:|--:|--:|--:|--:|--:|---|")
 	var sum result

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"attune/attunetest"
 	"attune/faults"
 	"attune/pg/pgtest"
 )
@@ -75,7 +76,7 @@ func (s *scene) serve(through string, env ...string) {
 	s.t.Helper()
 	binary := s.binary
 	if binary == "" {
-		binary = attune(s.t)
+		binary = attunetest.Binary(s.t)
 	}
 	s.server = newServer(s.t, binary, append([]string{
 		"DATABASE_URL=" + through, "ATTUNE_SOURCE=" + s.db.source, "ATTUNE_WINDOW_SIZE=20000",
@@ -179,7 +180,7 @@ func (s *scene) finish() {
 	switch {
 	case s.resident > 0:
 		limit = s.resident
-	case raceEnabled():
+	case attunetest.RaceEnabled():
 		limit = residentRace
 	}
 	report.Violations = append(report.Violations, faults.CheckMemory("server", s.samples, faults.Caps{Resident: limit, Queue: queueBytes, QueueOver: 2 << 20})...)

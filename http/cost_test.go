@@ -8,13 +8,12 @@ import (
 	"io"
 	"net/http"
 	"runtime"
-	"runtime/debug"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"attune/attunetest"
 	"attune/wire"
 )
 
@@ -40,8 +39,8 @@ func TestDelivery_AllocatesNothing(t *testing.T) {
 				}
 				const few, many = 1, 201
 				each := (allocated(many) - allocated(few)) / (rounds * float64(atOnce) * (many - few))
-				t.Logf("%.4f allocations for each delivery, race detector %t", each, raceEnabled())
-				if !raceEnabled() && each > most { // with it, a sync.Pool forgets at random
+				t.Logf("%.4f allocations for each delivery, race detector %t", each, attunetest.RaceEnabled())
+				if !attunetest.RaceEnabled() && each > most { // with it, a sync.Pool forgets at random
 					t.Errorf("%.4f allocations for each delivery, want at most %v", each, most)
 				}
 			})
@@ -188,10 +187,4 @@ func mallocs() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.Mallocs
-}
-
-// raceEnabled reports whether this is a test with the race detector.
-func raceEnabled() bool {
-	info, ok := debug.ReadBuildInfo()
-	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
