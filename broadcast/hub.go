@@ -79,6 +79,7 @@ type Hub struct {
 	watches     map[wire.Filter][]*Watch      // those that are not stale
 	gaps        map[wire.GapReason]uint64
 	told        bool     // somebody's ready was called
+	filling     bool     // somebody's queue is half full
 	settled     []func() // see OnSettled
 }
 
@@ -100,9 +101,9 @@ func New(opts Options) *Hub {
 	}
 }
 
-// Publish gives each of ns the next cursor, retains it and hands it to the queues of the
-// matching subscribers. What is published together is delivered together, as far as that
-// goes.
+// Publish gives each of ns the next cursor, there in the slice, retains it and hands it to
+// the queues of the matching subscribers, which have it once all of them are queued, or
+// one queue is half full.
 func (h *Hub) Publish(ns ...wire.Notification) {
 	h.mu.Lock()
 	defer h.unlock()
@@ -111,6 +112,7 @@ func (h *Hub) Publish(ns ...wire.Notification) {
 		h.offset++
 		n.Cursor = h.cursor(h.offset)
 		h.push(n, h.retain(n), h.offset)
+		h.relieve()
 	}
 }
 
@@ -151,6 +153,7 @@ func (h *Hub) PublishUnlogged(ns ...wire.Notification) {
 		n.Cursor = h.cursor(h.offset)
 		// It comes after the latest, so it is news to whoever has read just up to there.
 		h.push(n, wire.NewFrame(*n), h.offset+1)
+		h.relieve()
 	}
 }
 
@@ -227,10 +230,18 @@ func (h *Hub) OnSettled(settled func()) {
 	h.settled = append(h.settled, settled)
 }
 
+// relieve lets those whose queues fill up have what is in them, before there is more.
+func (h *Hub) relieve() {
+	if h.filling {
+		h.unlock()
+		h.mu.Lock()
+	}
+}
+
 // unlock is for whoever may have had a subscriber's ready called.
 func (h *Hub) unlock() {
 	told, settled := h.told, h.settled
-	h.told = false
+	h.told, h.filling = false, false
 	h.mu.Unlock()
 	if !told {
 		return

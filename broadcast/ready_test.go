@@ -44,6 +44,26 @@ func TestOnReady(t *testing.T) {
 	calls("close", s.Close, true)
 }
 
+// TestHub_Publish_SmallQueue: what is published at once may be more than a queue takes.
+func TestHub_Publish_SmallQueue(t *testing.T) {
+	h := broadcast.New(broadcast.Options{QueueSize: 4, WindowSize: 8})
+	s, _ := h.Connect(broadcast.OnReady(func(bool) {}))
+	var got []*wire.Frame
+	h.OnSettled(func() { got, _, _ = s.TakeQueued(got, 1<<20) })
+	subscribe(t, s, "all")
+	got = nil
+	ns := make([]wire.Notification, 20)
+	for i := range ns {
+		ns[i] = execution(int64(i))
+	}
+	h.Publish(ns[:10]...)
+	h.PublishUnlogged(ns[10:]...)
+	diff(t, "ids", []int64{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19}, ids(messages(got)))
+	if _, _, ok := s.TakeQueued(nil, 1); !ok {
+		t.Error("the subscriber has ended")
+	}
+}
+
 // TestSubscriber_TakeQueued: no more than was asked for, and nothing that needs the
 // window or tells an end.
 func TestSubscriber_TakeQueued(t *testing.T) {

@@ -277,7 +277,9 @@ func (s *Subscriber) push(now bool, frames ...*wire.Frame) bool {
 	for _, frame := range frames {
 		s.bytes += len(frame.JSON())
 	}
-	s.tell(now || s.halfFull())
+	filling := s.halfFull()
+	s.hub.filling = s.hub.filling || filling
+	s.tell(now || filling)
 	return true
 }
 

@@ -17,6 +17,7 @@ func BackoffWaits(n int) (waits []time.Duration, afterReset time.Duration) {
 type Read struct {
 	After  time.Duration
 	Brings int
+	Unread bool // there is more
 }
 
 // GatherWaits returns the indexes of the reads after which more is left to gather.
@@ -25,7 +26,7 @@ func GatherWaits(reads []Read) (waits []int) {
 	at := time.Now()
 	for i, r := range reads {
 		at = at.Add(r.After)
-		if g.read(at, r.Brings) {
+		if g.read(at, r.Brings, r.Unread) {
 			waits = append(waits, i)
 		}
 	}

@@ -21,11 +21,14 @@ type gather struct {
 	came  int // notifications since then
 }
 
-// read counts a read at the time at, which brought n and left nothing to read, and
-// reports whether to wait for gatherFor before the next one.
-func (g *gather) read(at time.Time, n int) (wait bool) {
-	g.reads++
+// read counts a read at the time at, which brought n, and reports whether to wait for
+// gatherFor before the next one. While something is unread it decides nothing.
+func (g *gather) read(at time.Time, n int, unread bool) (wait bool) {
 	g.came += n
+	if unread {
+		return false
+	}
+	g.reads++
 	switch {
 	case g.busy:
 		g.busy = g.came >= gatherWorth

@@ -21,6 +21,8 @@ func TestGather(t *testing.T) {
 		{"Calm", slices.Repeat([]pg.Read{calm}, 100), nil},
 		{"Rush", rush, []int{31}},
 		{"RushGoesOn", append(rush, pg.Read{Brings: some}, pg.Read{Brings: some}), []int{31, 32, 33}},
+		{"RushIsMoreThanARead", append(rush, pg.Read{Brings: some, Unread: true}, pg.Read{Brings: few}, fast), []int{31, 33}},
+		{"Burst", slices.Repeat([]pg.Read{{Brings: some, Unread: true}}, 100), nil},
 		{"RushEnds", append(rush, pg.Read{Brings: some}, pg.Read{Brings: few}, fast), []int{31, 32}},
 	}
 	for _, tt := range tests {

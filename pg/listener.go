@@ -27,8 +27,8 @@ const (
 // Sink is where notifications go; a broadcast.Hub is one. It starts as degraded. Its
 // methods must be quick and must not call the Listener.
 type Sink interface {
-	// Publish hands over notifications without cursors, in order; it keeps none of
-	// the slice.
+	// Publish hands over notifications without cursors, in order. It may give them
+	// cursors, and must not keep the slice.
 	Publish(ns ...wire.Notification)
 	// Gap says that notifications may be missing here.
 	Gap(reason wire.GapReason)

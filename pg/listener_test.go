@@ -2,6 +2,7 @@ package pg_test
 
 import (
 	"context"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -152,6 +153,25 @@ func TestListener_Run_Lost(t *testing.T) {
 	})
 }
 
+// A notification is not held back by a message of another kind that follows it.
+func TestListener_Run_Notices(t *testing.T) {
+	t.Parallel()
+	database := pgtest.Database(t)
+	u, err := url.Parse(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := u.Query()
+	q.Set("client_min_messages", "debug5")
+	u.RawQuery = q.Encode()
+	pool, sink := connect(t, database), newRecorder()
+	start(t, pg.ListenerConfig{URL: u.String(), Pool: pool}, sink)
+	for id := range 3 {
+		notify(t, pool, id)
+		sink.await(t, 1+id, 1)
+	}
+}
+
 // A connection that is up but brings nothing is found within two intervals.
 func TestListener_Run_Deaf(t *testing.T) {
 	t.Parallel()
@@ -203,6 +223,10 @@ func TestListener_Run_Deaf(t *testing.T) {
 
 		p.Tear()
 		notify(t, pool, 1)
+		sink.await(t, 1, 1)
+		if !l.Stats().Live {
+			t.Error("a whole notification waited for the rest of half a one")
+		}
 		want := []string{"notification execution 1", "mode degraded", "gap listener_reconnected", "mode live"}
 		if diff := cmp.Diff(want, sink.await(t, 1, 4)); diff != "" {
 			t.Error(diff)

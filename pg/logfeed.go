@@ -21,7 +21,7 @@ type LogSink interface {
 	// PublishLogged hands over notifications with the log's offsets, in order; those
 	// that it has already it must ignore.
 	PublishLogged(ns ...wire.Notification)
-	// PublishUnlogged hands over notifications that no log holds.
+	// PublishUnlogged hands over notifications that no log holds, as Publish does.
 	PublishUnlogged(ns ...wire.Notification)
 	// Restart says that another sequence begins, whose latest offset is this.
 	Restart(epoch string, offset uint64, reason wire.GapReason)
@@ -250,7 +250,9 @@ func (f *logFeed) readOn(ctx context.Context) error {
 		}
 		f.publish(ns...)
 		f.advance(through)
-		f.pace.rows += len(ns)
+		if f.pace.polling {
+			f.pace.rows += len(ns)
+		}
 		f.count(func(s *LogStats) { s.Read += uint64(len(ns)) })
 	}
 	return nil

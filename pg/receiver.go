@@ -16,8 +16,8 @@ import (
 // skipLogInterval is how often the skips of one reason are logged.
 const skipLogInterval = time.Second
 
-// receiver decodes what the listen connection brings, and publishes what was read at
-// once together. receive and publish are called from one goroutine.
+// receiver decodes plain notifications that the listen connection brings, and publishes
+// what was read at once together. receive and publish are called from one goroutine.
 type receiver struct {
 	sink    func(...wire.Notification)
 	decoded []wire.Notification // and not published

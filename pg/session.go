@@ -73,8 +73,6 @@ func listen(ctx context.Context, config *pgx.ConnConfig, channels []string) (*se
 func (s *session) receiveUntil(ctx context.Context, until time.Time, deliver func([]*pgconn.Notification, time.Time) (more bool, err error)) error {
 	wait, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	stop := context.AfterFunc(ctx, s.cut)
-	defer stop()
 	var batch []*pgconn.Notification
 	for more := true; more; {
 		ns, unread, lost := s.receive(wait, batch[:0])
@@ -96,40 +94,40 @@ func (s *session) receiveUntil(ctx context.Context, until time.Time, deliver fun
 		default:
 			return nil
 		}
-		if !unread && s.gather.read(at, len(ns)) {
+		if s.gather.read(at, len(ns), unread) && more {
 			sleep(ctx, gatherFor)
 		}
 	}
 	return nil
 }
 
-// receive waits for a notification, and returns it and what was read with it, appended
-// to dst; with more, that is not all. With an error, they are those that came before it.
-func (s *session) receive(ctx context.Context, dst []*pgconn.Notification) (ns []*pgconn.Notification, more bool, err error) {
+// receive waits for a notification, and returns it and what was read with it, appended to
+// dst, or readSize of that; unread says that there is more. With an error, they are
+// those that came before it.
+func (s *session) receive(ctx context.Context, dst []*pgconn.Notification) (ns []*pgconn.Notification, unread bool, err error) {
 	const frame = 1 + 4 + 4 + 1 + 1 // type, length, pid, and the ends of two strings
-	for size := 0; size < readSize; {
-		n, err := s.conn.WaitForNotification(ctx)
-		if err != nil {
-			return dst, false, err
+	n, err := s.conn.WaitForNotification(ctx)
+	if err != nil {
+		return dst, false, err
+	}
+	dst = append(dst, n)
+	// From here on a read would time out at once: what pgx has is taken, and no more. It
+	// keeps what it has of a message that is not all there.
+	line := s.conn.PgConn().Conn()
+	if err := line.SetReadDeadline(s.opened); err != nil {
+		return dst, false, err
+	}
+	for size := 0; size < readSize; size += frame + len(n.Channel) + len(n.Payload) {
+		if n, err = s.conn.WaitForNotification(context.Background()); err != nil {
+			break
 		}
 		dst = append(dst, n)
-		if s.conn.PgConn().Frontend().ReadBufferLen() == 0 {
-			return dst, false, nil
-		}
-		if ctx.Err() != nil {
-			return dst, false, ctx.Err()
-		}
-		// What follows has been read already, but for the end of the last one perhaps, and
-		// watching a context would cost more than taking it. Where that end does not come,
-		// cut is called.
-		ctx = context.Background()
-		size += frame + len(n.Channel) + len(n.Payload)
 	}
-	return dst, true, nil
+	if err != nil && !pgconn.Timeout(err) {
+		return dst, false, err
+	}
+	return dst, err == nil || s.conn.PgConn().Frontend().ReadBufferLen() > 0, line.SetReadDeadline(time.Time{})
 }
-
-// cut ends a read that no context ends.
-func (s *session) cut() { _ = s.conn.PgConn().Conn().SetReadDeadline(s.opened) }
 
 // lastRead returns when something was received last.
 func (s *session) lastRead() time.Time { return s.opened.Add(time.Duration(s.read.Load())) }

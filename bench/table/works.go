@@ -43,8 +43,8 @@ func rss(r report) float64            { return r.RSS }
 func limitPerSecond(r report) float64 { return r.LimitPerSec }
 func limitCPU(r report) float64       { return r.LimitCPU }
 
-// table is what the project wants to be good at. Windows are so large that they bound
-// nothing: the limits have none.
+// table is what the project wants to be good at. Where a window would bound the rate it
+// is so large that it does not: the limits have none.
 func table() []work {
 	broadcast := func(name, load, limit string, rate, ratio, most float64) work {
 		return work{name: name, load: load, limit: limit, measures: []measure{

@@ -36,7 +36,7 @@ type link struct {
 
 	mu       sync.Mutex
 	stalled  bool // nothing from the server gets through
-	torn     bool // of the next two notifications, one and a half get through, and then nothing
+	torn     bool // one notification gets through, with half of another, and then nothing
 	injected int  // answers from the server that the client did not ask for
 }
 
@@ -152,7 +152,8 @@ func (l *link) swallow(kind byte) bool {
 	return l.stalled || muffled && kind == notification
 }
 
-// tear reports whether a message of that type is the last one, with half of another.
+// tear reports whether a message of that type is the last one, to be followed by half of
+// another.
 func (l *link) tear(kind byte) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -203,8 +204,8 @@ func (p *Proxy) HalfOpen(answers bool) {
 	p.stalled = !answers
 }
 
-// Tear keeps all connections open, and lets one notification more come back on each, with
-// half of another at once.
+// Tear keeps all connections open, and lets one notification more come back on each, and
+// the first half of it once more.
 func (p *Proxy) Tear() {
 	p.each(func(l *link) {
 		l.mu.Lock()
