@@ -127,10 +127,7 @@ func TestListener_Run_Lost(t *testing.T) {
 
 	t.Run("Outage", func(t *testing.T) {
 		t.Parallel()
-		url := pgtest.Database(t)
-		p := pgtest.NewProxy(t, url)
-		pool, sink := connect(t, url), newRecorder()
-		l := start(t, pg.ListenerConfig{URL: p.URL, Pool: pool, CanaryInterval: interval}, sink)
+		l, p, pool, sink := startProxied(t)
 
 		began := time.Now()
 		p.Refuse(true)
@@ -182,13 +179,9 @@ func TestListener_Run_Deaf(t *testing.T) {
 	for name, deafen := range deaf {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			url := pgtest.Database(t)
-			p := pgtest.NewProxy(t, url)
-			pool, sink := connect(t, url), newRecorder()
-			l := start(t, pg.ListenerConfig{URL: p.URL, Pool: pool, CanaryInterval: interval}, sink)
+			l, p, pool, sink := startProxied(t)
 			pid := l.Stats().BackendPID
-			passed := l.Stats().LastCanary
-			eventually(t, "another canary has passed", func() bool { return l.Stats().LastCanary.After(passed) })
+			awaitCanary(t, l)
 
 			began := time.Now() // just after a canary: the worst moment
 			deafen(p)
@@ -214,12 +207,8 @@ func TestListener_Run_Deaf(t *testing.T) {
 	// The end of a notification, which was read with one before it, does not come.
 	t.Run("Torn", func(t *testing.T) {
 		t.Parallel()
-		url := pgtest.Database(t)
-		p := pgtest.NewProxy(t, url)
-		pool, sink := connect(t, url), newRecorder()
-		l := start(t, pg.ListenerConfig{URL: p.URL, Pool: pool, CanaryInterval: interval}, sink)
-		passed := l.Stats().LastCanary
-		eventually(t, "another canary has passed", func() bool { return l.Stats().LastCanary.After(passed) })
+		l, p, pool, sink := startProxied(t)
+		awaitCanary(t, l)
 
 		p.Tear()
 		notify(t, pool, 1)
@@ -271,8 +260,7 @@ func TestListener_Run_Deaf(t *testing.T) {
 		l := start(t, pg.ListenerConfig{URL: url, Pool: connect(t, p.URL), CanaryInterval: interval}, sink)
 		p.HalfOpen(true)
 		for range 2 {
-			passed := l.Stats().LastCanary
-			eventually(t, "another canary has passed", func() bool { return l.Stats().LastCanary.After(passed) })
+			awaitCanary(t, l)
 		}
 		if diff := cmp.Diff([]string{"mode live"}, sink.all()); diff != "" {
 			t.Error(diff)
@@ -308,6 +296,22 @@ func TestListener_Run_Deaf(t *testing.T) {
 			t.Errorf("reconnects %d, notifications %d", s.Reconnects, s.Notifications["execution_created"])
 		}
 	})
+}
+
+// startProxied starts a listener whose connection goes through a proxy; its pool's do not.
+func startProxied(t *testing.T) (*pg.Listener, *pgtest.Proxy, *pgxpool.Pool, *recorder) {
+	t.Helper()
+	url := pgtest.Database(t)
+	p := pgtest.NewProxy(t, url)
+	pool, sink := connect(t, url), newRecorder()
+	return start(t, pg.ListenerConfig{URL: p.URL, Pool: pool, CanaryInterval: interval}, sink), p, pool, sink
+}
+
+// awaitCanary waits until another canary has come back.
+func awaitCanary(t *testing.T, l *pg.Listener) {
+	t.Helper()
+	passed := l.Stats().LastCanary
+	eventually(t, "another canary has passed", func() bool { return l.Stats().LastCanary.After(passed) })
 }
 
 // slowSink takes one notification each turn.

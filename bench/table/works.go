@@ -100,6 +100,7 @@ func table() []work {
 		idle("10,000 idle, SSE", "sse", false),
 		idle("10,000 idle, WebSocket, TLS", "ws", true),
 		idle("10,000 idle, SSE, TLS", "sse", true),
+		// The limit has fewer sockets: after 19,000 there are not enough ports left for as many.
 		{
 			name: "19,000 connections, one to all", load: "-subs 19000 -messages 10 -rate 1 -dialers 64", limit: "fanout -subs 8000 -messages 20 -writers 2",
 			measures: []measure{
