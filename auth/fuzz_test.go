@@ -15,7 +15,8 @@ import (
 // FuzzVerifier_Verify: no text that was not signed is a token, and none brings the
 // verifier down.
 func FuzzVerifier_Verify(f *testing.F) {
-	good := token(f)
+	// The fuzzer tries its seeds in processes of its own, each of which comes by here: the token must not depend on the time.
+	good := token(f, map[string]any{"iat": 1700000000, "exp": 9999999999})
 	for _, text := range []string{good, "", "..", good + "\n", good[:len(good)-1], strings.ToUpper(good), "eyJhbGciOiJub25lIn0." + strings.Split(good, ".")[1] + "."} {
 		f.Add(text)
 	}
