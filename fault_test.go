@@ -26,10 +26,12 @@ func TestWait_TerminalInGap(t *testing.T) {
 			t.Parallel()
 			g := newGate(t)
 			var held atomic.Bool
+			ended := make(chan struct{})
 			p := newProxy(t, s, func(point string) {
 				if point != gap || held.Swap(true) {
 					return
 				}
+				defer close(ended)
 				x := ofGate(t, s, g)
 				if x.Status.Terminal() {
 					t.Errorf("execution %d has ended before %s", x.ID, gap)
@@ -44,6 +46,7 @@ func TestWait_TerminalInGap(t *testing.T) {
 			if !held.Load() {
 				t.Fatalf("nothing passed %s", gap)
 			}
+			<-ended
 			equal(t, "stderr", transcript(p.url, waiter.stderr.String()), []string{
 				"Executing action: core.http_request",
 				"Waiting for execution ID to complete...",
@@ -93,8 +96,10 @@ func TestWait_Dropped(t *testing.T) {
 		t.Parallel()
 		g := newGate(t)
 		var connects atomic.Int32
+		ended := make(chan struct{})
 		p := newProxy(t, s, func(point string) {
 			if point == "connect" && connects.Add(1) == 2 {
+				defer close(ended)
 				g.open()
 				s.reaches(t, strconv.FormatInt(ofGate(t, s, g).ID, 10), wire.StatusCompleted)
 			}
@@ -103,8 +108,9 @@ func TestWait_Dropped(t *testing.T) {
 		waiter.says(waiter.stderr, "status=running")
 		p.cut()
 		if code := waiter.wait(); code != 0 {
-			t.Errorf("exit code %d", code)
+			t.Fatalf("exit code %d", code)
 		}
+		<-ended // the client may have read the row before it was connected again
 		if !strings.Contains(waiter.stderr.String(), "status=completed") {
 			t.Error("the end is not told")
 		}
