@@ -25,6 +25,7 @@ func variants() []variant {
 		{"without", "no trigger", ""},
 		{"notify", "a trigger that calls `pg_notify`", "notify_changed"},
 		{"watched", "watched", "watched_changed"},
+		{"staged", "watched, with a deferred foreign key somewhere", "staged_changed"},
 	}
 }
 
@@ -60,7 +61,15 @@ func setUp(ctx context.Context, conn *pgx.Conn, rows int) error {
 	if err := live.Install(ctx, conn); err != nil {
 		return err
 	}
-	return live.Watch(ctx, conn, "bench_writers.watched", live.WatchOptions{Columns: []string{"status", "total"}, UserID: "customer"})
+	o := live.WatchOptions{Columns: []string{"status", "total"}, UserID: "customer"}
+	if err := live.Watch(ctx, conn, "bench_writers.watched", o); err != nil {
+		return err
+	}
+	const deferred = `CREATE TABLE bench_writers.deferred (id bigint PRIMARY KEY REFERENCES bench_writers.deferred DEFERRABLE)`
+	if _, err := conn.Exec(ctx, deferred); err != nil {
+		return err
+	}
+	return live.Watch(ctx, conn, "bench_writers.staged", o)
 }
 
 // listener is attune's own, which serves both ways of being told, and counts what it

@@ -24,9 +24,18 @@ func (e *EntityError) Error() string { return e.Reason }
 type EntityTable struct {
 	name       string
 	entityType string
+	oid        uint32
+	types      string // those of its columns
 	one        string // the query for a row by its key
 	newest     string // the query for those with the highest keys
 }
+
+// errOutdated says that the table is not the one that was found, or has other columns.
+var errOutdated = errors.New("the table is not as it was found")
+
+// typesSQL describes the columns of a table.
+const typesSQL = `SELECT string_agg(attname || ' ' || atttypid, ', ' ORDER BY attnum)
+	FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped`
 
 // EntityTypes returns the entity types of the tables that are watched, in order.
 func EntityTypes(ctx context.Context, db DB) ([]string, error) {
@@ -92,6 +101,10 @@ func findEntityTable(ctx context.Context, db DB, entityType string) (*EntityTabl
 	if err := json.Unmarshal(w.options, &o); err != nil {
 		return nil, err
 	}
+	var types string
+	if err := db.QueryRow(ctx, typesSQL, w.oid).Scan(&types); err != nil {
+		return nil, err
+	}
 	if err := w.readColumns(ctx, db); err != nil {
 		return nil, err
 	}
@@ -100,7 +113,7 @@ func findEntityTable(ctx context.Context, db DB, entityType string) (*EntityTabl
 		return nil, &EntityError{fmt.Sprintf("%s is not as it was when it was watched: %v", ident(w.schema, w.name), err)}
 	}
 	one, newest := w.entitySQL(cs, o)
-	return &EntityTable{name: ident(w.schema, w.name), entityType: entityType, one: one, newest: newest}, nil
+	return &EntityTable{name: ident(w.schema, w.name), entityType: entityType, oid: w.oid, types: types, one: one, newest: newest}, nil
 }
 
 // entitySQL returns the queries for one row and for the newest: key, user and payload,
@@ -194,14 +207,29 @@ func (t *EntityTable) List(ctx context.Context, db DB, limit int, visibleTo *int
 	return list, nil
 }
 
-// read runs a query as the triggers run: with no function of somebody else's, and
-// times in UTC.
+// read runs a query as the triggers run: with no function of somebody else's, and the
+// same settings. To convert a column that has another type than it had, a function of
+// anybody's could run; so the table is held as it was found, or it is outdated.
 func (t *EntityTable) read(ctx context.Context, db DB, query func(tx pgx.Tx) error) error {
+	settle := `SELECT set_config('transaction_read_only', 'on', true)`
+	for _, s := range settings() {
+		settle += fmt.Sprintf(`, set_config(%s, %s, true)`, literal(s.name), literal(s.value))
+	}
 	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `SELECT set_config('search_path', 'pg_catalog, pg_temp', true), set_config('TimeZone', 'UTC', true),
-			set_config('transaction_read_only', 'on', true)`)
-		if err != nil {
+		batch := &pgx.Batch{}
+		for _, s := range settings() {
+			batch.Queue(`SELECT set_config($1, $2, true)`, s.name, s.value)
+		}
+		batch.Queue(`SELECT set_config('transaction_read_only', 'on', true)`)
+		batch.Queue(`LOCK TABLE ` + t.name + ` IN ACCESS SHARE MODE`)
+		same := false
+		batch.Queue(`SELECT to_regclass($2)::oid = $1 AND coalesce((`+typesSQL+`), '') = $3`, t.oid, t.name, t.types).
+			QueryRow(func(row pgx.Row) error { return row.Scan(&same) })
+		if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 			return err
+		}
+		if !same {
+			return errOutdated
 		}
 		return query(tx)
 	})
@@ -220,5 +248,5 @@ func (t *EntityTable) entity(key string, user *int64, payload string) (wire.Enti
 // when it was found.
 func IsOutdated(err error) bool {
 	server, refused := errors.AsType[*pgconn.PgError](err)
-	return refused && strings.HasPrefix(server.Code, "42") && server.Code != "42501" || refused && server.Code == "3F000"
+	return errors.Is(err, errOutdated) || refused && strings.HasPrefix(server.Code, "42") && server.Code != "42501" || refused && server.Code == "3F000"
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"attune/pg/live"
+	"attune/pg/pgtest"
 )
 
 // warned runs statements in one transaction, on a connection of its own, and returns
@@ -76,6 +77,8 @@ func TestLoss(t *testing.T) {
 		"ColumnRenamed":       {harm: `ALTER TABLE orders RENAME COLUMN n TO m`, write: write},
 		"KeyNullable":         {harm: `ALTER TABLE orders DROP CONSTRAINT orders_pkey; ALTER TABLE orders ALTER id DROP NOT NULL`, write: `INSERT INTO orders VALUES (NULL, 1)`},
 		"KeyOutsideOfGrammar": {write: `INSERT INTO orders VALUES ('a b', 1)`},
+		"KeyRenamed":          {harm: `ALTER TABLE orders DISABLE TRIGGER ALL; INSERT INTO orders VALUES ('1', 1); ALTER TABLE orders ENABLE TRIGGER ALL; ALTER TABLE orders RENAME COLUMN id TO no`, write: `UPDATE orders SET no = '2'`},
+		"TypeChanged":         {harm: `DROP TRIGGER zz_attune_live_changed ON orders; ALTER TABLE orders ALTER n TYPE text`, write: write},
 		"NewKeyOutside":       {harm: `ALTER TABLE orders DISABLE TRIGGER ALL; INSERT INTO orders VALUES ('1', 1); ALTER TABLE orders ENABLE TRIGGER ALL`, write: `UPDATE orders SET id = 'a b'`},
 		"KeyTooLong":          {write: `INSERT INTO orders VALUES (repeat('x', 129), 1)`},
 		"Truncated":           {write: `TRUNCATE orders`},
@@ -127,26 +130,132 @@ func TestLoss_InOrder(t *testing.T) {
 	l.wantTold(`orders_created orders c {"op":"created","id":"c"}`)
 }
 
-// TestLoss_CountedDespiteRollback: the count is not undone with the transaction.
-func TestLoss_CountedDespiteRollback(t *testing.T) {
-	pool := installed(t)
-	exec(t, pool, `CREATE TABLE orders (id int PRIMARY KEY)`)
-	watch(t, pool, "orders", live.WatchOptions{})
-	tx, err := pool.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
+// TestLoss_AtCommit: what is lost is counted and announced when the transaction commits,
+// not while it may still be rolled back, nor before what it has lost is there to be read.
+func TestLoss_AtCommit(t *testing.T) {
+	for name, loss := range map[string]string{
+		"Truncated": `TRUNCATE orders`,
+		"Notify":    `SELECT attune_live.notify('c', 'a type', '1', '{}')`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			pool := installed(t)
+			exec(t, pool, `CREATE TABLE orders (id int PRIMARY KEY)`)
+			watch(t, pool, "orders", live.WatchOptions{})
+			l := listen(t, pool)
+			for _, end := range []struct {
+				sql  string
+				want int64
+			}{{`ROLLBACK`, 0}, {`COMMIT`, 1}} {
+				conn := pgtest.Connect(t, pool.Config().ConnString())
+				for _, sql := range []string{`BEGIN`, loss} {
+					if _, err := conn.Exec(t.Context(), sql); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if n := losses(t, pool); n != 0 {
+					t.Errorf("%d losses are counted before %s", n, end.sql)
+				}
+				if _, err := conn.Exec(t.Context(), end.sql); err != nil {
+					t.Fatal(err)
+				}
+				if n := losses(t, pool); n != end.want {
+					t.Errorf("%d losses are counted after %s, want %d", n, end.sql, end.want)
+				}
+			}
+			if a := l.next(); !a.Lost {
+				t.Errorf("announced: %+v, want a loss", a)
+			}
+			if n := queryOne[int](t, pool, `SELECT count(*)::int FROM attune_live.outbox`); n != 0 {
+				t.Errorf("%d rows are left in the outbox", n)
+			}
+		})
 	}
-	if _, err := tx.Exec(t.Context(), `TRUNCATE orders`); err != nil {
-		t.Fatal(err)
+}
+
+// TestLoss_DeferredForeignKey has a foreign key that is checked at commit wait for a row
+// whose holder then commits, too: that is no deadlock, whatever the one or the other
+// tells of.
+func TestLoss_DeferredForeignKey(t *testing.T) {
+	for name, tell := range map[string]struct {
+		before     []string
+		one, other string
+	}{
+		"Watched": {one: `INSERT INTO child VALUES (1, 1), (2, 2)`, other: `INSERT INTO child VALUES (100, 1)`},
+		"Rekeyed": {
+			before: []string{`INSERT INTO child VALUES (1, NULL), (2, NULL)`},
+			one:    `UPDATE child SET id = id + 10, pid = id`, other: `INSERT INTO child VALUES (100, 1)`,
+		},
+		"Bulk": {one: `INSERT INTO child SELECT i, 1 + (i = 200)::int FROM generate_series(1, 200) i`, other: `INSERT INTO child VALUES (1000, 1)`},
+		"Notify": {
+			one:   `SELECT attune_live.notify('c', 't', '1', '{}'); INSERT INTO unwatched VALUES (1, 2)`,
+			other: `SELECT attune_live.notify('c', 't', '2', '{}')`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pool := installed(t)
+			exec(t, pool, `CREATE TABLE parents (id int PRIMARY KEY)`, `INSERT INTO parents VALUES (1), (2)`,
+				`CREATE TABLE child (id int PRIMARY KEY, pid int REFERENCES parents DEFERRABLE INITIALLY DEFERRED)`,
+				`CREATE TABLE unwatched (id int PRIMARY KEY, pid int REFERENCES parents DEFERRABLE INITIALLY DEFERRED)`)
+			exec(t, pool, tell.before...)
+			watch(t, pool, "child", live.WatchOptions{})
+			other := pgtest.Connect(t, pool.Config().ConnString())
+			for _, sql := range []string{`BEGIN`, `SELECT FROM parents WHERE id = 2 FOR UPDATE`, tell.other} {
+				if _, err := other.Exec(t.Context(), sql); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var writer errgroup.Group
+			var warnings []string
+			writer.Go(func() (err error) {
+				warnings, err = tryWarned(t.Context(), pool, strings.Split(tell.one, "; ")...)
+				return err
+			})
+			waitFor(t, pool, `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype IN ('transactionid', 'tuple') AND NOT granted)`)
+			if _, err := other.Exec(t.Context(), `COMMIT`); err != nil {
+				t.Errorf("the holder of the row failed: %v", err)
+			}
+			if err := writer.Wait(); err != nil {
+				t.Errorf("who waited for the row failed: %v", err)
+			}
+			if n := losses(t, pool); n != 0 || len(warnings) > 0 {
+				t.Errorf("%d losses, warnings %q", n, warnings)
+			}
+		})
 	}
-	if n := losses(t, pool); n != 1 {
-		t.Errorf("%d losses are seen before the commit, want 1", n)
-	}
-	if err := tx.Rollback(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if n := losses(t, pool); n != 1 {
-		t.Errorf("%d losses, want 1", n)
+}
+
+// TestLoss_LockHeld has somebody keep the commit lock: writers wait for a while, and go on.
+func TestLoss_LockHeld(t *testing.T) {
+	for name, set := range map[string]string{
+		"Default": `SELECT 1`,
+		"Timeout": `SET LOCAL lock_timeout = '100ms'`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool := installed(t)
+			exec(t, pool, `CREATE TABLE orders (id int PRIMARY KEY)`)
+			watch(t, pool, "orders", live.WatchOptions{})
+			holder, err := pool.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = holder.Rollback(context.WithoutCancel(t.Context())) }()
+			for _, sql := range []string{`SET CONSTRAINTS ALL IMMEDIATE`, `INSERT INTO orders VALUES (1)`} {
+				if _, err := holder.Exec(t.Context(), sql); err != nil {
+					t.Fatal(err)
+				}
+			}
+			warnings := warned(t, pool, set, `INSERT INTO orders VALUES (2)`)
+			if len(warnings) != 1 || !strings.Contains(warnings[0], "lock timeout") {
+				t.Errorf("warnings: %q", warnings)
+			}
+			if err := holder.Commit(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if n := losses(t, pool); n != 1 {
+				t.Errorf("%d losses, want 1", n)
+			}
+		})
 	}
 }
 

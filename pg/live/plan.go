@@ -28,11 +28,12 @@ type plan struct {
 	Name            string // the relation's, as a literal
 	EntityType      string
 	Key             string
-	CheckKey        bool // at run time
-	UTC             bool // there are times whose text depends on the zone
-	User            string
-	Tag             string // the dollar quote around functions
+	CheckKey        bool     // at run time
+	Settings        []string // without which what is told would depend on the writer's
+	Staged          bool     // what is told is published behind other people's deferred triggers
+	Tag             string   // the dollar quote around functions
 	TruncateTrigger string
+	Emptied         []string // the relations whose TRUNCATE is told: those of a partition are not its table's
 	Obsolete        []string // statements
 	Triggers        []trigger
 	Function        string
@@ -46,6 +47,7 @@ type trigger struct {
 
 	Name, Function, Event, Row, When, User, Body string
 	Channel                                      string // "" if only Steps are told
+	AsWatched                                    string // the condition that the columns have the types they had
 
 	// Rekeyed is the condition under which an update gave the row another key. Steps tell
 	// it, as far as they are told at all: the row of the old key is gone, that of the new
@@ -88,10 +90,16 @@ func watchScript(ctx context.Context, db DB, table string, o WatchOptions) (stri
 		EntityType:      literal(o.EntityType),
 		Key:             ident(cs.key.name),
 		CheckKey:        cs.key.isText(),
-		UTC:             slices.ContainsFunc(slices.Concat(cs.payload, cs.old), func(c column) bool { return !c.timeless() }),
+		Settings:        cs.settings(),
+		Staged:          r.deferrable,
 		TruncateTrigger: ident(triggerPrefix + "truncated"),
+		Emptied:         append([]string{ident(r.schema, r.name)}, r.partitions...),
 		Function:        literal(r.function),
 		Options:         literal(string(stored)),
+	}
+	if r.kind == "p" && o.Created == NoChannel {
+		return "", errors.New("created can not be left out of a partitioned table: " +
+			"a row that moves to another partition is told as deleted and created")
 	}
 	if p.Triggers, err = cs.triggers(o, r.function); err != nil {
 		return "", err
@@ -110,6 +118,7 @@ func (cs columns) triggers(o WatchOptions, function string) ([]trigger, error) {
 	for _, t := range all {
 		t.Name = ident(triggerPrefix + t.op)
 		t.Function = ident(Schema, function+"_"+t.op)
+		t.AsWatched = cs.asWatched(t.Row)
 		if t.op == "changed" {
 			t.Steps = slices.Clone(told)
 			t.When = differ(cs.key)
@@ -149,7 +158,7 @@ func (cs columns) triggers(o WatchOptions, function string) ([]trigger, error) {
 func (p *plan) script(r *relation) (string, error) {
 	texts := []string{p.Relation, p.EntityType, p.Key}
 	for _, t := range p.Triggers {
-		texts = append(texts, t.Channel, t.User, t.Body)
+		texts = append(texts, t.Channel, t.User, t.Body, t.AsWatched)
 	}
 	texts = append(texts, p.Name)
 	p.Tag = dollarTag(texts...)
@@ -199,6 +208,9 @@ func (p *plan) obsolete(r *relation) []string {
 	var statements []string
 	for _, t := range r.triggers {
 		statements = append(statements, "DROP TRIGGER IF EXISTS "+ident(t.name)+" ON "+p.Relation)
+	}
+	for _, partition := range r.partitions {
+		statements = append(statements, "DROP TRIGGER IF EXISTS "+p.TruncateTrigger+" ON "+partition)
 	}
 	for _, op := range operations() {
 		kept := slices.ContainsFunc(p.Triggers, func(t trigger) bool { return t.op == op })
@@ -257,6 +269,44 @@ func (r *relation) choose(o WatchOptions) (cs columns, err error) {
 	}
 	cs.old, err = r.named(o.Old)
 	return cs, err
+}
+
+// all returns the columns that the functions use, each once.
+func (cs columns) all() []column {
+	all := slices.Concat([]column{cs.key}, cs.payload, cs.old)
+	if cs.user != nil {
+		all = append(all, *cs.user)
+	}
+	slices.SortFunc(all, func(a, b column) int { return strings.Compare(a.name, b.name) })
+	return slices.CompactFunc(all, func(a, b column) bool { return a.name == b.name })
+}
+
+// settings returns what functions SET.
+func (cs columns) settings() []string {
+	var set []string
+	for _, s := range settings() {
+		if !slices.ContainsFunc(cs.all(), func(c column) bool { return c.dependsOn(s) }) {
+			continue
+		}
+		value := literal(s.value)
+		if s.name == "search_path" {
+			value = s.value // a list, of which this would be one name
+		}
+		set = append(set, ident(s.name)+" = "+value)
+	}
+	return set
+}
+
+// asWatched returns the condition that no column's type is another than it was. Types
+// that are not PostgreSQL's own need not be compared: they are printed, whatever they are.
+func (cs columns) asWatched(row string) string {
+	conditions := []string{"true"}
+	for _, c := range cs.all() {
+		if c.builtin {
+			conditions = append(conditions, fmt.Sprintf("pg_catalog.pg_typeof(%s.%s) OPERATOR(pg_catalog.=) %d::pg_catalog.oid", row, ident(c.name), c.typeOID))
+		}
+	}
+	return strings.Join(conditions[min(1, len(conditions)-1):], "\n            AND ")
 }
 
 // rekeyed returns the condition in the function of an update: there, unlike in that of

@@ -14,8 +14,10 @@ import (
 type relation struct {
 	oid          uint32
 	schema, name string
-	kind         string // pg_class.relkind
-	persistence  string // pg_class.relpersistence
+	kind         string   // pg_class.relkind
+	persistence  string   // pg_class.relpersistence
+	partitions   []string // of all levels, quoted
+	deferrable   bool     // some table has deferrable triggers that are not ours
 	columns      []column
 	triggers     []existing
 	// function and digest are what the table was watched with; "" if it is not watched.
@@ -26,7 +28,9 @@ type relation struct {
 type column struct {
 	name     string
 	typeName string // as SQL writes it
+	typeOID  uint32
 	base     string // pg_type.typname, of a domain that of the type below
+	enum     bool   // the type below is one
 	builtin  bool   // the type below is PostgreSQL's own
 	binary   bool   // its collation, if any, takes no two texts for equal
 	notNull  bool
@@ -51,9 +55,14 @@ func lookUp(ctx context.Context, db DB, table string) (*relation, error) {
 	}
 	r := &relation{}
 	err := db.QueryRow(ctx, `
-		SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text
+		SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
+			ARRAY(SELECT format('%I.%I', pn.nspname, p.relname) FROM pg_partition_tree(c.oid) t
+				JOIN pg_class p ON p.oid = t.relid JOIN pg_namespace pn ON pn.oid = p.relnamespace
+				WHERE p.oid <> c.oid AND p.relkind IN ('r', 'p') ORDER BY 1),
+			EXISTS (SELECT FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid
+				WHERE t.tgdeferrable AND f.pronamespace <> to_regnamespace('attune_live'))
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)`, table,
-	).Scan(&r.oid, &r.schema, &r.name, &r.kind, &r.persistence)
+	).Scan(&r.oid, &r.schema, &r.name, &r.kind, &r.persistence, &r.partitions, &r.deferrable)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, errors.New(`there is no such table: write it as SQL does, schema.table, with "quotes" around odd names`)
 	}
@@ -100,14 +109,14 @@ func (r *relation) watchable() error {
 func (r *relation) readColumns(ctx context.Context, db DB) error {
 	rows, err := db.Query(ctx, `
 		WITH RECURSIVE below AS (
-			SELECT a.attnum, t.oid, t.typname, t.typbasetype, t.typnamespace
+			SELECT a.attnum, t.oid, t.typname, t.typbasetype, t.typnamespace, t.typtype
 			FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
 			WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
 			UNION ALL
-			SELECT b.attnum, t.oid, t.typname, t.typbasetype, t.typnamespace
+			SELECT b.attnum, t.oid, t.typname, t.typbasetype, t.typnamespace, t.typtype
 			FROM below b JOIN pg_type t ON t.oid = b.typbasetype
 		)
-		SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), b.typname::text,
+		SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), a.atttypid, b.typname::text, b.typtype = 'e',
 			b.typnamespace = 'pg_catalog'::regnamespace,
 			coalesce((SELECT collisdeterministic FROM pg_collation WHERE oid = a.attcollation), true), a.attnotnull, coalesce(a.attnum = ANY (i.indkey), false)
 		FROM pg_attribute a
@@ -118,7 +127,7 @@ func (r *relation) readColumns(ctx context.Context, db DB) error {
 		return err
 	}
 	r.columns, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (c column, err error) {
-		return c, row.Scan(&c.name, &c.typeName, &c.base, &c.builtin, &c.binary, &c.notNull, &c.inKey)
+		return c, row.Scan(&c.name, &c.typeName, &c.typeOID, &c.base, &c.enum, &c.builtin, &c.binary, &c.notNull, &c.inKey)
 	})
 	return err
 }
@@ -219,8 +228,41 @@ func (c column) exact() bool {
 		"timestamp", "timestamptz", "bytea")
 }
 
-// timeless reports whether the column's text is the same in every time zone.
-func (c column) timeless() bool {
-	return c.builtin && !strings.Contains(c.base, "timestamptz") && !strings.Contains(c.base, "timetz") &&
-		!strings.Contains(c.base, "tstz")
+// setting is a parameter that what a type is printed as depends on, and its value here.
+type setting struct {
+	name, value string
+	// of reports whether the text of a type of PostgreSQL's own depends on it, by the
+	// type's name, of an array that of its elements.
+	of func(base string) bool
+}
+
+// settings returns all of them. Times and dates need no DateStyle in JSON, but ranges of
+// them are printed.
+func settings() []setting {
+	has := func(parts ...string) func(string) bool {
+		return func(base string) bool {
+			return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(base, part) })
+		}
+	}
+	is := func(names ...string) func(string) bool {
+		return func(base string) bool { return slices.Contains(names, base) }
+	}
+	return []setting{
+		{"TimeZone", "UTC", has("timestamptz", "timetz", "tstz")},
+		{"DateStyle", "ISO, MDY", has("daterange", "datemultirange", "tsrange", "tsmultirange", "tstzrange", "tstzmultirange")},
+		{"IntervalStyle", "postgres", is("interval")},
+		{"extra_float_digits", "1", is("float4", "float8", "point", "line", "lseg", "box", "path", "polygon", "circle")},
+		{"bytea_output", "hex", is("bytea")},
+		{"lc_monetary", "C", is("money")},
+		{"search_path", "pg_catalog, pg_temp", func(base string) bool { return strings.HasPrefix(base, "reg") }},
+	}
+}
+
+// dependsOn reports whether the column's text does. Of types that are not PostgreSQL's
+// own only that of enums is known not to.
+func (c column) dependsOn(s setting) bool {
+	if !c.builtin {
+		return !c.enum
+	}
+	return s.of(strings.TrimPrefix(c.base, "_"))
 }

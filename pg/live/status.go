@@ -147,6 +147,18 @@ func (r *relation) problems(ctx context.Context, db DB, o WatchOptions) ([]strin
 			problems = append(problems, "the trigger "+triggerPrefix+op+" is disabled")
 		}
 	}
+	if len(problems) > 0 {
+		return problems, nil
+	}
+	// A partition has come, a column's type was changed, a table has deferred triggers that
+	// a commit may have to wait for, or there is a better script.
+	script, err := watchScript(ctx, db, ident(r.schema, r.name), o)
+	switch {
+	case err != nil:
+		problems = append(problems, err.Error())
+	case script != "":
+		problems = append(problems, "what it is watched with is out of date: watch it again")
+	}
 	return problems, nil
 }
 

@@ -97,7 +97,7 @@ const contentsSQL = `
 			SELECT p.oid FROM pg_proc p
 			WHERE p.prorettype = 'trigger'::regtype AND p.proname ~ '^watch_[0-9]+(_[0-9]+)?_(created|changed|deleted)$'
 		), ours AS (
-			SELECT unnest(array['publish_outbox', 'revoked', 'truncated', 'notify', 'publish', 'lose']) AS name
+			SELECT unnest(array['publish_outbox', 'revoked', 'truncated', 'notify', 'publish', 'await', 'lose']) AS name
 		)
 		SELECT kind, name, ours FROM (
 			SELECT 1 AS place, 'table' AS kind, quote_ident(relname) AS name,

@@ -34,7 +34,7 @@ func unwatchScript(ctx context.Context, db DB, table string) (string, error) {
 	case err != nil:
 		return "", err
 	}
-	drops, err := dropTriggers(ctx, db, ` AND t.tgrelid = $1`, w.oid)
+	drops, err := dropTriggers(ctx, db, ` AND t.tgrelid IN (SELECT $1::oid UNION SELECT relid FROM pg_partition_tree($1::oid::regclass))`, w.oid)
 	if err != nil {
 		return "", err
 	}

@@ -186,6 +186,78 @@ func TestWatch_Types(t *testing.T) {
 			`"m":null,"p":"(,)","a":null,"j":null,"b":null,"at":null,"l":null,"ms":null,"f":null}`)
 }
 
+// TestWatch_Settings: what is told, and what is read, does not depend on the session.
+func TestWatch_Settings(t *testing.T) {
+	pool := installed(t)
+	exec(t, pool,
+		`CREATE TYPE pair AS (a interval, b daterange)`,
+		`CREATE TABLE things (id int PRIMARY KEY, i interval, r tstzrange, d daterange, f float8, fs float4[], b bytea, m money, c regclass, p pair)`)
+	watch(t, pool, "things", live.WatchOptions{})
+	l := listen(t, pool)
+	exec(t, pool, `SET TimeZone = 'Asia/Tokyo'; SET DateStyle = 'German'; SET IntervalStyle = 'iso_8601'; SET extra_float_digits = -3;
+		SET bytea_output = 'escape'; SET search_path = attune_live, public;
+		INSERT INTO public.things VALUES (1, '1 day 02:00', '[2026-03-03T00:00Z,)', '[2026-03-03,2026-04-04)', 0.1::float8 + 0.2, '{0.1}', '\x00ff',
+			2.5::numeric::money, 'attune_live.meta', (interval '3 hours', '[2026-03-03,2026-04-04)'))`)
+	const payload = `"id":1,"i":"1 day 02:00:00","r":"[\"2026-03-03 00:00:00+00\",)","d":"[2026-03-03,2026-04-04)",` +
+		`"f":0.30000000000000004,"fs":[0.1],"b":"\\x00ff","m":"$2.50","c":"attune_live.meta","p":"(03:00:00,\"[2026-03-03,2026-04-04)\")"}`
+	l.wantTold(`things_created things 1 {"op":"created",` + payload)
+	table, err := live.FindEntityTable(t.Context(), pool, "things")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := table.Read(t.Context(), pool, "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := gocmp.Diff("{"+payload, string(e.Payload)); diff != "" {
+		t.Errorf("read: -want +got:\n%s", diff)
+	}
+}
+
+// TestWatch_Altered has the owner of a table that a superuser watches give a column a
+// type with a cast of his own: nothing of his may run with the superuser's rights,
+// neither in the trigger nor when rows are read.
+func TestWatch_Altered(t *testing.T) {
+	for name, column := range map[string]string{"Payload": "note", "Key": "id", "User": "customer"} {
+		t.Run(name, func(t *testing.T) {
+			pool := installed(t)
+			exec(t, pool, `CREATE TABLE orders (id int PRIMARY KEY, note text, customer int)`)
+			watch(t, pool, "orders", live.WatchOptions{UserID: "customer"})
+			table, err := live.FindEntityTable(t.Context(), pool, "orders")
+			if err != nil {
+				t.Fatal(err)
+			}
+			exec(t, pool, `CREATE TYPE mood AS ENUM ('fine')`)
+			for _, target := range []string{"json", "text", "bigint", "int"} {
+				exec(t, pool, `CREATE FUNCTION evil_`+target+`(mood) RETURNS `+target+` LANGUAGE plpgsql COST 0.0001 AS $$
+					BEGIN PERFORM nextval('evil'); RETURN '1'; END $$`,
+					`CREATE CAST (mood AS `+target+`) WITH FUNCTION evil_`+target+` AS IMPLICIT`)
+			}
+			exec(t, pool, `CREATE SEQUENCE evil MINVALUE 0`, `ALTER TABLE orders DROP COLUMN `+column+` CASCADE`,
+				`ALTER TABLE orders ADD COLUMN `+column+` mood NOT NULL DEFAULT 'fine'`)
+			insert := `INSERT INTO orders DEFAULT VALUES`
+			if column != "id" {
+				insert = `INSERT INTO orders (id) VALUES (1)`
+			}
+			if warnings := warned(t, pool, insert); len(warnings) != 1 || !strings.Contains(warnings[0], "watch it again") {
+				t.Errorf("warnings: %q", warnings)
+			}
+			if n := losses(t, pool); n != 1 {
+				t.Errorf("%d losses, want 1", n)
+			}
+			if _, err := table.Read(t.Context(), pool, "1"); !live.IsOutdated(err) {
+				t.Errorf("a row is read: %v", err)
+			}
+			if _, err := table.List(t.Context(), pool, 10, new(int64(1))); !live.IsOutdated(err) {
+				t.Errorf("rows are listed: %v", err)
+			}
+			if queryOne[bool](t, pool, `SELECT is_called FROM evil`) {
+				t.Error("evil ran")
+			}
+		})
+	}
+}
+
 // hostile are names that would end a quote of any kind, or be taken for something else.
 func hostile() []string {
 	return []string{
@@ -283,6 +355,12 @@ func TestWatch_Partitioned(t *testing.T) {
 	if err := live.Watch(t.Context(), pool, "orders_1", live.WatchOptions{}); err == nil || !strings.Contains(err.Error(), "partition") {
 		t.Errorf("watch a partition: %v", err)
 	}
+	// Watched again, the partition that has come since is known, too.
+	watch(t, pool, "orders", live.WatchOptions{})
+	exec(t, pool, `TRUNCATE orders_1`, `TRUNCATE orders_2`, `TRUNCATE orders`)
+	if n := losses(t, pool); n < 3 {
+		t.Errorf("%d losses, want one for each table that was emptied", n)
+	}
 	if err := live.Unwatch(t.Context(), pool, "orders"); err != nil {
 		t.Error(err)
 	}
@@ -299,6 +377,7 @@ func TestWatch_Refused(t *testing.T) {
 		`CREATE TABLE two (a int, b int, PRIMARY KEY (a, b))`,
 		`CREATE TABLE dates (d date PRIMARY KEY)`,
 		`CREATE TABLE "two words" (id int PRIMARY KEY)`,
+		`CREATE TABLE parts (id int PRIMARY KEY) PARTITION BY RANGE (id)`,
 		`CREATE VIEW seen AS SELECT * FROM good`)
 	for _, test := range []struct {
 		table, want string
@@ -325,6 +404,7 @@ func TestWatch_Refused(t *testing.T) {
 		{`"two words"`, `entity type "two words"`, live.WatchOptions{}},
 		{"good", "1 to 63 bytes", live.WatchOptions{Changed: strings.Repeat("x", 64)}},
 		{"good", "left out", live.WatchOptions{Created: "-", Changed: "-", Deleted: "-"}},
+		{"parts", "moves to another partition", live.WatchOptions{Created: "-"}},
 	} {
 		err := live.Watch(t.Context(), pool, test.table, test.options)
 		if err == nil || !strings.Contains(err.Error(), test.want) || !strings.HasPrefix(err.Error(), "watch "+test.table+": ") {

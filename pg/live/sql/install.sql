@@ -35,16 +35,27 @@ CREATE TABLE IF NOT EXISTS attune_live.notification_log (
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,
     autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000);
 
--- What notify() was given, from the call to the commit. No row outlives its transaction, so none needs a WAL.
+-- What is to be published when a transaction commits, and what is a loss then. No row outlives its transaction, so none
+-- needs a WAL, and an outbox of another shape can go.
+DO $do$
+BEGIN
+    IF to_regclass('attune_live.outbox') IS NOT NULL AND NOT EXISTS (SELECT FROM pg_attribute
+        WHERE attrelid = to_regclass('attune_live.outbox') AND attname = 'loss') THEN
+        DROP TABLE attune_live.outbox;
+    END IF;
+END
+$do$;
 CREATE UNLOGGED TABLE IF NOT EXISTS attune_live.outbox (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    channel     text NOT NULL,
-    entity_type text NOT NULL,
-    entity_id   text NOT NULL,
+    channel     text,
+    entity_type text,
+    entity_id   text,
     user_id     bigint,
-    payload     json NOT NULL
+    payload     json,
+    loss        text,                           -- why it is one; of what, the entity says
+    last        boolean NOT NULL DEFAULT false  -- other deferred triggers have had their turn
 ) WITH (
-    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
+    fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 
 -- One row.
 CREATE TABLE IF NOT EXISTS attune_live.meta (
@@ -114,6 +125,23 @@ BEGIN
 END
 $fn$;
 
+-- await() takes the commit lock. Nobody holds it for long, but for a transaction that writes very many rows, or one that
+-- is left open after SET CONSTRAINTS ALL IMMEDIATE. A writer that has set no lock_timeout waits ten seconds for those:
+-- then what it wrote is a loss.
+CREATE OR REPLACE FUNCTION attune_live.await() RETURNS void
+    LANGUAGE plpgsql
+AS $fn$
+BEGIN
+    IF pg_catalog.current_setting('lock_timeout') OPERATOR(pg_catalog.<>) '0' THEN
+        IF pg_catalog.pg_advisory_xact_lock(7022364301868297334) IS NULL THEN END IF;
+        RETURN;
+    END IF;
+    IF pg_catalog.set_config('lock_timeout', '10s', true) IS NULL THEN END IF; -- an error takes it back
+    IF pg_catalog.pg_advisory_xact_lock(7022364301868297334) IS NULL THEN END IF;
+    IF pg_catalog.set_config('lock_timeout', '0', true) IS NULL THEN END IF;
+END
+$fn$;
+
 -- publish() logs a notification and announces it. From here to the end of the transaction the commit lock is held, so
 -- it is called at commit and not before, and all that can be done before the lock is.
 CREATE OR REPLACE FUNCTION attune_live.publish(
@@ -134,7 +162,7 @@ BEGIN
         body := NULL;
     END IF;
     -- IF ... END IF evaluates an expression for a fifth of what PERFORM costs.
-    IF pg_advisory_xact_lock(7022364301868297334) IS NULL THEN END IF;
+    IF NOT pg_try_advisory_xact_lock(7022364301868297334) AND attune_live.await() IS NULL THEN END IF;
     n := nextval('attune_live.seq');
     INSERT INTO attune_live.notification_log VALUES
         (n, channel, entity_type, entity_id, user_id, payload, clock_timestamp());
@@ -145,8 +173,8 @@ END
 $fn$;
 
 -- notify() is for writers: call it anywhere in a transaction. What it is given is logged and announced when the
--- transaction commits; until then nobody waits for it. It fails no transaction: what it can not take is a loss. The
--- payload may be any JSON and travels as it is; an object is what readers can look into.
+-- transaction commits; until then nobody waits for it. It fails no transaction: what it can not take is a loss, told at
+-- the commit, too. The payload may be any JSON and travels as it is; an object is what readers can look into.
 CREATE OR REPLACE FUNCTION attune_live.notify(
     channel text, entity_type text, entity_id text, payload jsonb, user_id bigint DEFAULT NULL) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -164,18 +192,16 @@ BEGIN
         bad := 'entity_id'; good := '1 to 128 characters of [A-Za-z0-9_.-]';
     ELSIF payload IS NULL THEN
         bad := 'payload'; good := 'JSON, {} when there is nothing to tell, and not null';
-    ELSIF current_setting('attune_live.staged', true) = 'yes' THEN
-        INSERT INTO attune_live.outbox (channel, entity_type, entity_id, user_id, payload)
-        VALUES ($1, $2, $3, $5, $4::text::json);
+    END IF;
+    IF current_setting('attune_live.staged', true) = 'yes' THEN
+        INSERT INTO attune_live.outbox (channel, entity_type, entity_id, user_id, payload, loss)
+        VALUES ($1, $2, $3, $5, $4::text::json, bad || ' must be ' || good);
         RETURN;
     END IF;
     -- What is wrong with a notification is no reason to undo a write.
     BEGIN
-        IF bad IS NOT NULL THEN
-            RAISE EXCEPTION '% must be %', bad, good;
-        END IF;
-        INSERT INTO attune_live.outbox (channel, entity_type, entity_id, user_id, payload)
-        VALUES ($1, $2, $3, $5, $4::text::json);
+        INSERT INTO attune_live.outbox (channel, entity_type, entity_id, user_id, payload, loss)
+        VALUES ($1, $2, $3, $5, $4::text::json, bad || ' must be ' || good);
         IF set_config('attune_live.staged', 'yes', true) IS NULL THEN END IF;
     EXCEPTION WHEN OTHERS THEN
         BEGIN
@@ -187,29 +213,47 @@ BEGIN
 END
 $fn$;
 
--- publish_outbox() runs when a transaction that called notify() commits.
+-- publish_outbox() runs when a transaction commits that has something in the outbox. It puts it off until all other
+-- deferred triggers have had their turn, by having a second one of its own: a foreign key's, say, may wait for a row,
+-- and for that whoever waits for the commit lock himself.
 CREATE OR REPLACE FUNCTION attune_live.publish_outbox() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $fn$
+DECLARE
+    what   text;
+    proven boolean := current_setting('attune_live.proven', true) = 'yes';
 BEGIN
     -- What worked once in a transaction works again: it holds the locks on all that is needed. So there is one
-    -- subtransaction, however many notifications: more than 64 would slow down every other session.
-    IF current_setting('attune_live.proven', true) = 'yes' THEN
+    -- subtransaction for each turn, however many notifications: more than 64 would slow down every other session.
+    IF proven AND NEW.last AND NEW.loss IS NULL THEN
         DELETE FROM attune_live.outbox o WHERE o.id = NEW.id;
         IF attune_live.publish(NEW.channel, NEW.entity_type, NEW.entity_id, NEW.user_id, NEW.payload) IS NULL THEN END IF;
         RETURN NULL;
+    ELSIF current_setting('attune_live.put_off', true) = 'yes' AND NOT NEW.last THEN
+        UPDATE attune_live.outbox o SET last = true WHERE o.id = NEW.id;
+        RETURN NULL;
     END IF;
     BEGIN
+        IF NOT NEW.last THEN
+            UPDATE attune_live.outbox o SET last = true WHERE o.id = NEW.id;
+            IF set_config('attune_live.put_off', 'yes', true) IS NULL THEN END IF;
+            RETURN NULL;
+        END IF;
         DELETE FROM attune_live.outbox o WHERE o.id = NEW.id;
-        IF attune_live.publish(NEW.channel, NEW.entity_type, NEW.entity_id, NEW.user_id, NEW.payload) IS NULL THEN END IF;
-        IF set_config('attune_live.proven', 'yes', true) IS NULL THEN END IF;
+        IF NEW.loss IS NULL THEN
+            IF attune_live.publish(NEW.channel, NEW.entity_type, NEW.entity_id, NEW.user_id, NEW.payload) IS NULL THEN END IF;
+            IF set_config('attune_live.proven', 'yes', true) IS NULL THEN END IF;
+            RETURN NULL;
+        END IF;
     EXCEPTION WHEN OTHERS THEN
-        BEGIN
-            PERFORM attune_live.lose(concat(NEW.entity_type, ' ', NEW.entity_id), SQLERRM);
-        EXCEPTION WHEN OTHERS THEN
-            RAISE WARNING 'attune_live: % %: %', NEW.entity_type, NEW.entity_id, SQLERRM;
-        END;
+        NEW.loss := SQLERRM;
+    END;
+    what := concat_ws(' ', left(NEW.entity_type, 63), left(NEW.entity_id, 128));
+    BEGIN
+        PERFORM attune_live.lose(what, NEW.loss);
+    EXCEPTION WHEN OTHERS THEN
+        RAISE WARNING 'attune_live: %: %', what, SQLERRM;
     END;
     RETURN NULL;
 END
@@ -221,10 +265,14 @@ CREATE OR REPLACE FUNCTION attune_live.truncated() RETURNS trigger
     SET search_path = pg_catalog, pg_temp
 AS $fn$
 BEGIN
-    PERFORM attune_live.lose(TG_TABLE_NAME, 'the table was truncated');
+    INSERT INTO attune_live.outbox (entity_type, loss) VALUES (TG_TABLE_NAME, 'the table was truncated');
     RETURN NULL;
 EXCEPTION WHEN OTHERS THEN
-    RAISE WARNING 'attune_live: %: %', TG_TABLE_NAME, SQLERRM;
+    BEGIN
+        PERFORM attune_live.lose(TG_TABLE_NAME, 'the table was truncated');
+    EXCEPTION WHEN OTHERS THEN
+        RAISE WARNING 'attune_live: %: %', TG_TABLE_NAME, SQLERRM;
+    END;
     RETURN NULL;
 END
 $fn$;
@@ -251,12 +299,12 @@ BEGIN
     END IF;
     IF NOT EXISTS (SELECT FROM pg_trigger
         WHERE tgrelid = 'attune_live.outbox'::regclass AND tgname = 'publish') THEN
-        CREATE CONSTRAINT TRIGGER publish AFTER INSERT ON attune_live.outbox
+        CREATE CONSTRAINT TRIGGER publish AFTER INSERT OR UPDATE ON attune_live.outbox
             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION attune_live.publish_outbox();
     END IF;
 END
 $do$;
 
 -- Only notify() is for everybody who may use the schema.
-REVOKE ALL ON FUNCTION attune_live.lose(text, text), attune_live.publish(text, text, text, bigint, json),
+REVOKE ALL ON FUNCTION attune_live.lose(text, text), attune_live.await(), attune_live.publish(text, text, text, bigint, json),
     attune_live.publish_outbox(), attune_live.truncated(), attune_live.revoked() FROM PUBLIC;
