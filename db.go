@@ -26,8 +26,8 @@ func dbCommand(environ map[string]string) *cobra.Command {
 		Short: "Keep a log of notifications in a database, and watch its tables",
 		Long: "Keep a log of notifications in a database, and watch its tables.\n\n" +
 			"`attune db install` makes the schema attune_live, `attune db watch` has the changes of a table written into its\n" +
-			"log. Both need the rights of the tables' owner, not those of a superuser, and can print their SQL instead of\n" +
-			"running it.",
+			"log. Both need the rights of the tables' owner, the first CREATE on the database besides, neither those of a\n" +
+			"superuser. They can print their SQL instead of running it.",
 	}
 	cmd.AddCommand(dbInstall(environ), dbUninstall(environ), dbWatch(environ), dbUnwatch(environ), dbStatus(environ))
 	return cmd

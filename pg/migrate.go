@@ -29,7 +29,7 @@ var migrations embed.FS
 // may do it at once: one goes first, the others wait.
 //
 // A schema whose execution table is not Migrate's own work, a platform's above all,
-// is left as it is.
+// is left as it is. A schema attune_live of somebody else's is an error (see live.Install).
 func Migrate(ctx context.Context, pool *pgxpool.Pool, schema string) error {
 	if err := migrate(ctx, pool.Config().ConnConfig, schema); err != nil {
 		return fmt.Errorf("migrate schema %q: %w", schema, err)
@@ -57,10 +57,12 @@ func migrate(ctx context.Context, config *pgx.ConnConfig, schema string) (err er
 	if err != nil || foreign {
 		return err
 	}
-	for _, name := range []string{live.Schema, schema} {
-		if err := createSchema(ctx, conn, name); err != nil {
-			return err
-		}
+	// Before anything is written there: the schema may be somebody else's.
+	if err := live.Install(ctx, conn); err != nil {
+		return err
+	}
+	if err := createSchema(ctx, conn, schema); err != nil {
+		return err
 	}
 
 	files, err := fs.Sub(migrations, "migrations")
@@ -78,9 +80,6 @@ func migrate(ctx context.Context, config *pgx.ConnConfig, schema string) (err er
 		return err
 	}
 	if _, err = provider.Up(ctx); err != nil {
-		return err
-	}
-	if err := live.Install(ctx, conn); err != nil {
 		return err
 	}
 	return live.Watch(ctx, conn, pgx.Identifier{schema, executionTable}.Sanitize(), live.ExecutionOptions())

@@ -1,6 +1,7 @@
 package pg_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -105,6 +106,24 @@ func TestMigrate_SchemaExists(t *testing.T) {
 	}
 	if _, err := pg.OpenExecutions(t.Context(), pool, "attune"); err != nil {
 		t.Error(err)
+	}
+}
+
+// What somebody else may have put into the log's schema would run with our rights.
+func TestMigrate_LogOfAnother(t *testing.T) {
+	t.Parallel()
+	pool := openPool(t)
+	exec(t, pool, `CREATE ROLE migrate_squatter; CREATE SCHEMA attune_live AUTHORIZATION migrate_squatter`)
+	t.Cleanup(func() {
+		_, _ = pool.Exec(context.WithoutCancel(t.Context()), `DROP OWNED BY migrate_squatter; DROP ROLE migrate_squatter`)
+	})
+	before := objects(t, pool)
+	err := pg.Migrate(t.Context(), pool, "attune")
+	if err == nil || !strings.Contains(err.Error(), "belongs to the role migrate_squatter") {
+		t.Errorf("got %v, want that the schema belongs to another", err)
+	}
+	if diff := cmp.Diff(before, objects(t, pool)); diff != "" {
+		t.Errorf("objects (-before +after):\n%s", diff)
 	}
 }
 

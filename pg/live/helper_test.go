@@ -2,6 +2,7 @@ package live_test
 
 import (
 	"context"
+	"net/url"
 	"testing"
 	"time"
 
@@ -28,7 +29,40 @@ func installed(t *testing.T) *pgxpool.Pool {
 // fresh returns a pool on a fresh database.
 func fresh(t *testing.T) *pgxpool.Pool {
 	t.Helper()
-	cfg, err := pgxpool.ParseConfig(pgtest.Database(t))
+	return open(t, pgtest.Database(t))
+}
+
+// newRole creates a role that is no superuser and has no rights yet, and returns its
+// name. It goes with all that it has when t ends.
+func newRole(t *testing.T, pool *pgxpool.Pool, name string) string {
+	t.Helper()
+	role := pool.Config().ConnConfig.Database + "_" + name
+	exec(t, pool, `CREATE ROLE `+role+` LOGIN PASSWORD 'pw-of-a-role'`)
+	t.Cleanup(func() {
+		ctx := context.WithoutCancel(t.Context())
+		for _, sql := range []string{`DROP OWNED BY ` + role + ` CASCADE`, `DROP ROLE ` + role} {
+			if _, err := pool.Exec(ctx, sql); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	return role
+}
+
+// as returns a pool for a role of newRole.
+func as(t *testing.T, pool *pgxpool.Pool, role string) *pgxpool.Pool {
+	t.Helper()
+	u, err := url.Parse(pool.Config().ConnString())
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword(role, "pw-of-a-role")
+	return open(t, u.String())
+}
+
+func open(t *testing.T, url string) *pgxpool.Pool {
+	t.Helper()
+	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,8 +54,14 @@ const (
 // another program.
 var ErrNotInstalled = errors.New("the schema " + Schema + " is not installed")
 
-//go:embed sql/install.sql
-var installSQL string
+var (
+	//go:embed sql/schema.sql
+	schemaSQL string
+	//go:embed sql/owner.sql
+	ownerSQL string
+	//go:embed sql/install.sql
+	installSQL string
+)
 
 // DB is what the operations need of a database: a connection, a pool or a
 // transaction of pgx.
@@ -67,15 +73,27 @@ type DB interface {
 }
 
 // InstallSQL returns the script that Install runs.
-func InstallSQL() string { return script(installSQL) }
+func InstallSQL() string { return script(schemaSQL + ownerSQL + "\n" + installSQL) }
 
 // Install creates the schema, or brings it up to date. Doing it again changes
-// nothing, and several processes may do it at once.
+// nothing, and several processes may do it at once. A schema of somebody else's is
+// left as it is: what he may have put there would run with our rights.
 func Install(ctx context.Context, db DB) error {
-	if err := run(ctx, db, InstallSQL()); err != nil {
+	err := locked(ctx, db, func(tx DB) (string, error) { return InstallSQL(), checkOwner(ctx, tx) })
+	if err != nil {
 		return fmt.Errorf("install %s: %w", Schema, err)
 	}
 	return nil
+}
+
+// checkOwner returns whose the schema is if we must not run what is in it. The scripts
+// look again: others may run them by hand.
+func checkOwner(ctx context.Context, db DB) error {
+	_, err := db.Exec(ctx, ownerSQL)
+	if server, ok := errors.AsType[*pgconn.PgError](err); ok && server.Code == "42501" {
+		return errors.New(server.Message)
+	}
+	return err
 }
 
 // begin and commit enclose every script, and each begins by waiting for the others.
@@ -88,14 +106,10 @@ const (
 // script makes one transaction of statements.
 func script(statements string) string { return begin + statements + commit }
 
-// run executes a script of this package. The transaction is begun and committed by
-// pgx, so that an error leaves the connection usable.
-func run(ctx context.Context, db DB, script string) error {
-	return locked(ctx, db, func(DB) (string, error) { return script, nil })
-}
-
 // locked writes a script and executes it, in one transaction in which nobody else
-// changes the schema: what was read for it is still so. An empty script is fine.
+// changes the schema: what was read for it is still so. An empty script is fine. The
+// transaction is begun and committed by pgx, so that an error leaves the connection
+// usable.
 func locked(ctx context.Context, db DB, write func(DB) (string, error)) error {
 	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lock); err != nil {

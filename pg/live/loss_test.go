@@ -310,20 +310,11 @@ func TestLoss_Deadlock(t *testing.T) {
 // search_path of functions that would do harm.
 func TestWatch_NoRights(t *testing.T) {
 	pool := installed(t)
-	role := pool.Config().ConnConfig.Database + "_writer"
+	role := newRole(t, pool, "writer")
 	exec(t, pool,
-		`CREATE ROLE `+role,
 		`CREATE TABLE orders (id text PRIMARY KEY, total int)`,
 		`GRANT INSERT, UPDATE, SELECT ON orders TO `+role,
 		`CREATE SCHEMA evil AUTHORIZATION `+role)
-	t.Cleanup(func() {
-		ctx := context.WithoutCancel(t.Context())
-		for _, sql := range []string{`DROP OWNED BY ` + role, `DROP ROLE ` + role} {
-			if _, err := pool.Exec(ctx, sql); err != nil {
-				t.Error(err)
-			}
-		}
-	})
 	watch(t, pool, "orders", live.WatchOptions{})
 	l := listen(t, pool)
 	traps := []string{`SET ROLE ` + role, `SET search_path = evil, pg_catalog`, `SET TimeZone = 'Asia/Tokyo'`}

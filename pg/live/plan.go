@@ -24,6 +24,7 @@ const triggerPrefix = "zz_attune_live_"
 
 // plan fills the template of the script. Every text in it is SQL, quoted.
 type plan struct {
+	Owner           string // statements
 	Relation        string
 	Name            string // the relation's, as a literal
 	EntityType      string
@@ -85,6 +86,7 @@ func watchScript(ctx context.Context, db DB, table string, o WatchOptions) (stri
 		return "", err
 	}
 	p := &plan{
+		Owner:           ownerSQL,
 		Relation:        ident(r.schema, r.name),
 		Name:            literal(ident(r.schema, r.name)),
 		EntityType:      literal(o.EntityType),

@@ -53,6 +53,9 @@ func lookUp(ctx context.Context, db DB, table string) (*relation, error) {
 	if !installed {
 		return nil, ErrNotInstalled
 	}
+	if err := checkOwner(ctx, db); err != nil {
+		return nil, err
+	}
 	r := &relation{}
 	err := db.QueryRow(ctx, `
 		SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,

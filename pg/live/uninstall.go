@@ -30,7 +30,8 @@ func UninstallSQL(ctx context.Context, db DB) (string, []Leftover, error) {
 }
 
 // Uninstall takes back all that Install and Watch made: triggers, log and functions.
-// It returns what is in the schema besides, in which case the schema stays too.
+// It returns what is in the schema besides, in which case the schema stays too. A
+// schema of somebody else's stays, and is itself what is returned.
 func Uninstall(ctx context.Context, db DB) (left []Leftover, err error) {
 	err = locked(ctx, db, func(tx DB) (script string, err error) {
 		script, left, err = uninstallScript(ctx, tx)
@@ -43,8 +44,10 @@ func Uninstall(ctx context.Context, db DB) (left []Leftover, err error) {
 }
 
 func uninstallScript(ctx context.Context, db DB) (string, []Leftover, error) {
-	var exists bool
-	err := db.QueryRow(ctx, `SELECT to_regnamespace('attune_live') IS NOT NULL`).Scan(&exists)
+	var exists, owned bool
+	err := db.QueryRow(ctx, `
+		SELECT count(*) > 0, coalesce(bool_and(pg_has_role(nspowner, 'USAGE')), false)
+		FROM pg_namespace WHERE nspname = 'attune_live'`).Scan(&exists, &owned)
 	if err != nil || !exists {
 		return "", nil, err
 	}
@@ -57,7 +60,10 @@ func uninstallScript(ctx context.Context, db DB) (string, []Leftover, error) {
 		return "", nil, err
 	}
 	statements := slices.Concat(preamble(), drops, objects)
-	if len(left) == 0 {
+	switch {
+	case !owned:
+		left = append(left, Leftover{Kind: "schema", Name: Schema})
+	case len(left) == 0:
 		// Without CASCADE: it would take with it what has come since.
 		statements = append(statements, "DROP SCHEMA attune_live")
 	}

@@ -19,6 +19,9 @@ type watched struct {
 
 // unwatchScript returns the statements that end the watch of a table.
 func unwatchScript(ctx context.Context, db DB, table string) (string, error) {
+	if err := checkOwner(ctx, db); err != nil {
+		return "", err
+	}
 	w := watched{}
 	// A table that was dropped is found by the name it had.
 	err := db.QueryRow(ctx, `
@@ -38,7 +41,7 @@ func unwatchScript(ctx context.Context, db DB, table string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	statements := slices.Concat(preamble(), drops, w.dropFunctions(), []string{
+	statements := slices.Concat(preamble(), []string{strings.TrimSuffix(ownerSQL, ";\n")}, drops, w.dropFunctions(), []string{
 		fmt.Sprintf("DELETE FROM attune_live.watch WHERE relation = %d", w.oid),
 	})
 	return script(strings.Join(statements, ";\n") + ";\n"), nil
