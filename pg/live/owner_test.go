@@ -158,3 +158,29 @@ func TestInstall_SchemaGranted(t *testing.T) {
 	}
 	exec(t, admin, `DROP SCHEMA attune_live`) // it is empty
 }
+
+// TestWatch_NotTheOwner: the privilege TRIGGER makes triggers, but only the table's owner
+// takes them away again.
+func TestWatch_NotTheOwner(t *testing.T) {
+	admin := fresh(t)
+	pool := owner(t, admin)
+	role, other := pool.Config().ConnConfig.User, newRole(t, admin, "other")
+	if err := live.Install(t.Context(), pool); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, admin, `ALTER TABLE orders OWNER TO `+other, `GRANT TRIGGER ON orders TO `+role)
+	before := everything(t, admin)
+	err := live.Watch(t.Context(), pool, "orders", live.WatchOptions{})
+	if err == nil || !strings.Contains(err.Error(), "it belongs to the role "+other) {
+		t.Errorf("%v, want that the table belongs to %s", err, other)
+	}
+	if diff := cmp.Diff(before, everything(t, admin)); diff != "" {
+		t.Errorf("-before +after:\n%s", diff)
+	}
+	exec(t, admin, `GRANT `+other+` TO `+role)
+	watch(t, pool, "orders", live.WatchOptions{})
+	watch(t, pool, "orders", live.WatchOptions{Columns: []string{"status"}})
+	if err := live.Unwatch(t.Context(), pool, "orders"); err != nil {
+		t.Error(err)
+	}
+}

@@ -16,6 +16,8 @@ type relation struct {
 	schema, name string
 	kind         string   // pg_class.relkind
 	persistence  string   // pg_class.relpersistence
+	owner        string   // the role, as SQL writes it
+	owned        bool     // we are that role, or a member of it
 	partitions   []string // of all levels, quoted
 	deferrable   bool     // some table has deferrable triggers that are not ours
 	columns      []column
@@ -59,13 +61,14 @@ func lookUp(ctx context.Context, db DB, table string) (*relation, error) {
 	r := &relation{}
 	err := db.QueryRow(ctx, `
 		SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
+			quote_ident(pg_get_userbyid(c.relowner)), pg_has_role(c.relowner, 'USAGE'),
 			ARRAY(SELECT format('%I.%I', pn.nspname, p.relname) FROM pg_partition_tree(c.oid) t
 				JOIN pg_class p ON p.oid = t.relid JOIN pg_namespace pn ON pn.oid = p.relnamespace
 				WHERE p.oid <> c.oid AND p.relkind IN ('r', 'p') ORDER BY 1),
 			EXISTS (SELECT FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid
 				WHERE t.tgdeferrable AND f.pronamespace <> to_regnamespace('attune_live'))
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)`, table,
-	).Scan(&r.oid, &r.schema, &r.name, &r.kind, &r.persistence, &r.partitions, &r.deferrable)
+	).Scan(&r.oid, &r.schema, &r.name, &r.kind, &r.persistence, &r.owner, &r.owned, &r.partitions, &r.deferrable)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, errors.New(`there is no such table: write it as SQL does, schema.table, with "quotes" around odd names`)
 	}
@@ -105,6 +108,9 @@ func (r *relation) watchable() error {
 		return errors.New("it is a temporary table: want one that others can see")
 	case r.schema == Schema, r.schema == "information_schema", strings.HasPrefix(r.schema, "pg_"):
 		return fmt.Errorf("tables of schema %q can not be watched", r.schema)
+	case !r.owned:
+		// The privilege TRIGGER makes triggers, but does not take them away again.
+		return fmt.Errorf("it belongs to the role %s: connect as that, or as a member of it", r.owner)
 	}
 	return nil
 }

@@ -79,7 +79,7 @@ func WatchSQL(ctx context.Context, db DB, table string, o WatchOptions) (string,
 
 // Watch makes the table watched. Watching it again replaces the way in which it was;
 // if that is the same, nothing is done and no lock taken. It needs Install before,
-// and the rights to make triggers on the table and functions in the schema.
+// and a role that is the owner of the table and of the schema, or a member of theirs.
 //
 // Rows that were written by transactions that are still running when a table is
 // watched for the first time are not told.
