@@ -58,19 +58,72 @@ func TestUnwatch(t *testing.T) {
 
 func TestUnwatch_TableDropped(t *testing.T) {
 	pool := installed(t)
+	exec(t, pool, `CREATE SCHEMA shop`)
 	before := everything(t, pool)
-	exec(t, pool, `CREATE TABLE "Odd" (id int PRIMARY KEY)`)
-	watch(t, pool, `"Odd"`, live.WatchOptions{})
-	exec(t, pool, `DROP TABLE "Odd"`)
-	s, err := live.ReadStatus(t.Context(), pool)
-	if err != nil || len(s.Watches) != 1 || !slices.Equal(s.Watches[0].Problems, []string{"the table was dropped"}) {
-		t.Fatalf("%+v, %v", s.Watches, err)
+	for table, spellings := range map[string][]string{
+		`public.orders`: {`public.orders`, `orders`, `PUBLIC."orders"`, `"public"."orders"`},
+		`public."Odd"`:  {`public."Odd"`, `"Odd"`},
+		`shop.orders`:   {`shop.orders`},
+	} {
+		for _, given := range spellings {
+			exec(t, pool, `CREATE TABLE `+table+` (id int PRIMARY KEY)`)
+			watch(t, pool, table, live.WatchOptions{})
+			exec(t, pool, `DROP TABLE `+table)
+			s, err := live.ReadStatus(t.Context(), pool)
+			if err != nil || len(s.Watches) != 1 || !slices.Equal(s.Watches[0].Problems, []string{"the table was dropped"}) {
+				t.Fatalf("%+v, %v", s.Watches, err)
+			}
+			for _, other := range []string{`other`, `odd`, `other.orders`} {
+				if err := live.Unwatch(t.Context(), pool, other); !errors.Is(err, live.ErrNotWatched) {
+					t.Errorf("unwatch %s after %s was dropped: %v", other, table, err)
+				}
+			}
+			if err := live.Unwatch(t.Context(), pool, given); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(before, everything(t, pool)); diff != "" {
+				t.Errorf("unwatch %s (-before +after):\n%s", given, diff)
+			}
+		}
 	}
-	if err := live.Unwatch(t.Context(), pool, s.Watches[0].Table); err != nil {
+}
+
+// TestWatch_TableMadeAnew: what a table left that was dropped is not in the way of the
+// one that bears its name now.
+func TestWatch_TableMadeAnew(t *testing.T) {
+	pool := installed(t)
+	before := everything(t, pool)
+	exec(t, pool, `CREATE TABLE orders (id int PRIMARY KEY)`)
+	watch(t, pool, "orders", live.WatchOptions{})
+	exec(t, pool, `DROP TABLE orders`, `CREATE TABLE orders (id int PRIMARY KEY)`)
+	watch(t, pool, "orders", live.WatchOptions{})
+	left := `INSERT INTO attune_live.watch (relation, name, function, options, digest) VALUES (1::regclass, '"public"."orders"', 'watch_1', '{}', '')`
+	for _, made := range []string{`SELECT`, left} {
+		exec(t, pool, made)
+		watch(t, pool, "orders", live.WatchOptions{})
+		s, err := live.ReadStatus(t.Context(), pool)
+		if err != nil || len(s.Watches) != 1 || len(s.Watches[0].Problems) > 0 {
+			t.Errorf("after %s: %+v, %v", made, s.Watches, err)
+		}
+	}
+
+	// The table comes before what was left.
+	exec(t, pool, left)
+	if err := live.Unwatch(t.Context(), pool, "public.orders"); err != nil {
 		t.Fatal(err)
 	}
+	if n := queryOne[int](t, pool, `SELECT count(*)::int FROM pg_trigger WHERE tgrelid = 'orders'::regclass`); n != 0 {
+		t.Errorf("%d triggers are left", n)
+	}
+	if err := live.Unwatch(t.Context(), pool, "public.orders"); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, pool, `DROP TABLE orders`)
 	if diff := cmp.Diff(before, everything(t, pool)); diff != "" {
 		t.Errorf("-before +after:\n%s", diff)
+	}
+	if n := queryOne[int](t, pool, `SELECT count(*)::int FROM attune_live.watch`); n != 0 {
+		t.Errorf("%d rows are left", n)
 	}
 }
 

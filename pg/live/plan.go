@@ -176,7 +176,7 @@ func (p *plan) script(r *relation) (string, error) {
 	}
 	sum := sha256.Sum256([]byte(b.String()))
 	digest := hex.EncodeToString(sum[:16])
-	if digest == r.digest && p.inPlace(r) {
+	if digest == r.digest && p.inPlace(r) && len(r.dropped) == 0 {
 		return "", nil
 	}
 	p.Digest = literal(digest)
@@ -208,6 +208,9 @@ func (p *plan) inPlace(r *relation) bool {
 // obsolete returns the statements that make room.
 func (p *plan) obsolete(r *relation) []string {
 	var statements []string
+	for _, w := range r.dropped {
+		statements = append(statements, w.forget()...)
+	}
 	for _, t := range r.triggers {
 		statements = append(statements, "DROP TRIGGER IF EXISTS "+ident(t.name)+" ON "+p.Relation)
 	}

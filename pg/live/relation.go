@@ -24,6 +24,8 @@ type relation struct {
 	triggers     []existing
 	// function and digest are what the table was watched with; "" if it is not watched.
 	function, digest string
+	// dropped are tables of this name that were watched and are no more.
+	dropped []watched
 }
 
 // column is a column of a table.
@@ -88,6 +90,9 @@ func lookUp(ctx context.Context, db DB, table string) (*relation, error) {
 		if t.inherited {
 			return nil, errors.New("it is a partition of a table that is watched, and watched with that")
 		}
+	}
+	if err := r.readDropped(ctx, db); err != nil {
+		return nil, err
 	}
 	return r, r.readWatch(ctx, db)
 }
@@ -159,6 +164,20 @@ func (r *relation) readTriggers(ctx context.Context, db DB) error {
 	r.triggers, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (t existing, err error) {
 		var schema, table string
 		return t, row.Scan(&t.name, &t.function, &t.enabled, &t.inherited, &schema, &table)
+	})
+	return err
+}
+
+// readDropped finds what was left by tables that had the name before.
+func (r *relation) readDropped(ctx context.Context, db DB) error {
+	rows, err := db.Query(ctx, `
+		SELECT w.relation::oid, w.name, w.function FROM attune_live.watch w
+		WHERE w.name = $1 AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = w.relation)`, ident(r.schema, r.name))
+	if err != nil {
+		return err
+	}
+	r.dropped, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (w watched, err error) {
+		return w, row.Scan(&w.oid, &w.name, &w.function)
 	})
 	return err
 }

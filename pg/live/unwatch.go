@@ -23,11 +23,21 @@ func unwatchScript(ctx context.Context, db DB, table string) (string, error) {
 		return "", err
 	}
 	w := watched{}
-	// A table that was dropped is found by the name it had.
+	// A table that was dropped is found by the name it had, however that is spelled, unless
+	// there is another by now.
 	err := db.QueryRow(ctx, `
-		SELECT w.relation::oid, w.name, w.function FROM attune_live.watch w
-		WHERE w.relation = to_regclass($1)
-			OR w.name = $1 AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = w.relation)`, table,
+		WITH dropped AS (
+			SELECT w.relation, parse_ident(w.name) AS name FROM attune_live.watch w
+			WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = w.relation)
+		), found AS (
+			SELECT to_regclass($1) AS relation, 0 AS place
+			UNION ALL
+			SELECT relation, coalesce(array_position(current_schemas(true)::text[], name[1]), 0) + 1
+			FROM dropped, parse_ident($1) AS given
+			WHERE given = name OR given = name[2:] AND name[1] = ANY (current_schemas(true)::text[])
+		)
+		SELECT w.relation::oid, w.name, w.function FROM found JOIN attune_live.watch w USING (relation)
+		ORDER BY place, w.watched DESC LIMIT 1`, table,
 	).Scan(&w.oid, &w.name, &w.function)
 	switch {
 	case isUndefined(err):
@@ -41,9 +51,7 @@ func unwatchScript(ctx context.Context, db DB, table string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	statements := slices.Concat(preamble(), []string{strings.TrimSuffix(ownerSQL, ";\n")}, drops, w.dropFunctions(), []string{
-		fmt.Sprintf("DELETE FROM attune_live.watch WHERE relation = %d", w.oid),
-	})
+	statements := slices.Concat(preamble(), []string{strings.TrimSuffix(ownerSQL, ";\n")}, drops, w.forget())
 	return script(strings.Join(statements, ";\n") + ";\n"), nil
 }
 
@@ -72,10 +80,11 @@ func dropTriggers(ctx context.Context, db DB, condition string, args ...any) ([]
 	})
 }
 
-func (w watched) dropFunctions() []string {
-	var drops []string
+// forget returns the statements that take back what there is in the schema for a table.
+func (w watched) forget() []string {
+	var statements []string
 	for _, op := range operations() {
-		drops = append(drops, "DROP FUNCTION IF EXISTS "+ident(Schema, w.function+"_"+op)+"()")
+		statements = append(statements, "DROP FUNCTION IF EXISTS "+ident(Schema, w.function+"_"+op)+"()")
 	}
-	return drops
+	return append(statements, fmt.Sprintf("DELETE FROM attune_live.watch WHERE relation = %d", w.oid))
 }

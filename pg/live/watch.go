@@ -78,8 +78,9 @@ func WatchSQL(ctx context.Context, db DB, table string, o WatchOptions) (string,
 }
 
 // Watch makes the table watched. Watching it again replaces the way in which it was;
-// if that is the same, nothing is done and no lock taken. It needs Install before,
-// and a role that is the owner of the table and of the schema, or a member of theirs.
+// if that is the same, nothing is done and no lock taken. What a table
+// of that name has left that was dropped goes. It needs Install before, and a role that
+// is the owner of the table and of the schema, or a member of theirs.
 //
 // Rows that were written by transactions that are still running when a table is
 // watched for the first time are not told.
@@ -100,8 +101,8 @@ func UnwatchSQL(ctx context.Context, db DB, table string) (string, error) {
 	return script, nil
 }
 
-// Unwatch takes back all that Watch made for a table, which may have been dropped
-// since. What was logged stays.
+// Unwatch takes back all that Watch made for a table, or, where there is none of that
+// name, for one that was dropped since. What was logged stays.
 func Unwatch(ctx context.Context, db DB, table string) error {
 	err := locked(ctx, db, func(tx DB) (string, error) { return unwatchScript(ctx, tx, table) })
 	if err != nil {
