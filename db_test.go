@@ -80,6 +80,50 @@ func TestDB(t *testing.T) {
 	}
 }
 
+// A dry run prints what would be run, which does the same by hand, and runs nothing.
+func TestDB_DryRun(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	db := pgtest.Connect(t, url)
+	attune := func(args ...string) string {
+		t.Helper()
+		code, stdout, stderr := run(t, []string{"DATABASE_URL=" + url}, append([]string{"db"}, args...)...)
+		if code != 0 {
+			t.Fatalf("attune db %s: exit code %d: %s", strings.Join(args, " "), code, stderr)
+		}
+		return stdout
+	}
+	execSQL(t, db, `CREATE TABLE public.orders (id bigint PRIMARY KEY)`)
+	before := catalog(t, db)
+	attune("install")
+	unwatched := catalog(t, db)
+	watch := []string{"watch", "public.orders"}
+	attune(watch...)
+	for _, tt := range []struct {
+		command    []string
+		contains   string
+		afterwards []string
+	}{
+		{[]string{"unwatch", "public.orders"}, `DROP TRIGGER IF EXISTS "zz_attune_live_created" ON "public"."orders";`, unwatched},
+		{watch, `CREATE CONSTRAINT TRIGGER "zz_attune_live_created"`, catalog(t, db)},
+		{[]string{"uninstall"}, `DROP SCHEMA attune_live;`, before},
+		{[]string{"install"}, `CREATE SCHEMA attune_live;`, unwatched},
+	} {
+		now := catalog(t, db)
+		sql := attune(append(tt.command, "--dry-run")...)
+		if !strings.Contains(sql, tt.contains) {
+			t.Errorf("attune db %s would do\n%swant %s", strings.Join(tt.command, " "), sql, tt.contains)
+		}
+		if diff := cmp.Diff(now, catalog(t, db)); diff != "" {
+			t.Errorf("the dry run of attune db %s made a difference (-before +after):\n%s", strings.Join(tt.command, " "), diff)
+		}
+		execSQL(t, db, sql)
+		if diff := cmp.Diff(tt.afterwards, catalog(t, db)); diff != "" {
+			t.Errorf("the SQL of attune db %s (-want +got):\n%s", strings.Join(tt.command, " "), diff)
+		}
+	}
+}
+
 func TestDB_Mistakes(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
