@@ -69,6 +69,15 @@ func watchScript(ctx context.Context, db DB, table string, o WatchOptions) (stri
 	if err != nil {
 		return "", err
 	}
+	if !r.owned {
+		// The privilege TRIGGER makes triggers, but does not take them away again.
+		return "", fmt.Errorf("it belongs to the role %s: connect as that, or as a member of it", r.owner)
+	}
+	return r.watchScript(o)
+}
+
+// watchScript does so for whoever may watch the table.
+func (r *relation) watchScript(o WatchOptions) (string, error) {
 	if o.EntityType == "" {
 		o.EntityType = r.name
 	}

@@ -113,9 +113,6 @@ func (r *relation) watchable() error {
 		return errors.New("it is a temporary table: want one that others can see")
 	case r.schema == Schema, r.schema == "information_schema", strings.HasPrefix(r.schema, "pg_"):
 		return fmt.Errorf("tables of schema %q can not be watched", r.schema)
-	case !r.owned:
-		// The privilege TRIGGER makes triggers, but does not take them away again.
-		return fmt.Errorf("it belongs to the role %s: connect as that, or as a member of it", r.owner)
 	}
 	return nil
 }

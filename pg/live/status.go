@@ -152,7 +152,11 @@ func (r *relation) problems(ctx context.Context, db DB, o WatchOptions) ([]strin
 	}
 	// A partition has come, a column's type was changed, a table has deferred triggers that
 	// a commit may have to wait for, or there is a better script.
-	script, err := watchScript(ctx, db, ident(r.schema, r.name), o)
+	now, err := lookUp(ctx, db, ident(r.schema, r.name))
+	if err != nil {
+		return append(problems, err.Error()), nil //nolint:nilerr // that is the problem
+	}
+	script, err := now.watchScript(o)
 	switch {
 	case err != nil:
 		problems = append(problems, err.Error())

@@ -21,7 +21,7 @@ BEGIN
         UNION ALL
         SELECT 3, 'attune_live.' || proname || '()', proowner
         FROM pg_proc WHERE pronamespace = to_regnamespace('attune_live') AND proname IN -- with whatever arguments
-            ('lose', 'publish', 'notify', 'publish_outbox', 'truncated', 'revoked')
+            ('lose', 'await', 'publish', 'notify', 'publish_outbox', 'truncated', 'revoked')
     ) o JOIN pg_roles r ON r.oid = o.role
     WHERE NOT CASE WHEN mighty THEN r.rolsuper ELSE pg_has_role(r.oid, 'USAGE') END
     ORDER BY o.place, o.name LIMIT 1;
