@@ -4,6 +4,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"attune/pg/doctor"
 	"attune/pg/live"
@@ -142,6 +143,50 @@ func TestExamine_Log(t *testing.T) {
 	t.Run("Unreadable", func(t *testing.T) {
 		report := examine(t, config(asRole(t, url, "")))
 		want(t, report, "privileges", doctor.Problem, "may not read the log", "GRANT USAGE ON SCHEMA attune_live TO")
+	})
+	t.Run("Grants", func(t *testing.T) {
+		url := database(t, `CREATE SCHEMA shop; CREATE TABLE shop.orders (id bigint PRIMARY KEY, status text, secret text)`)
+		owner := pgtest.Connect(t, url)
+		if err := live.Install(t.Context(), owner); err != nil {
+			t.Fatal(err)
+		}
+		if err := live.Watch(t.Context(), owner, "shop.orders", live.WatchOptions{Columns: []string{"status"}}); err != nil {
+			t.Fatal(err)
+		}
+		execute(t, url, `UPDATE shop.orders SET status = 'new'; INSERT INTO shop.orders VALUES (1, 'new', '')`)
+		role := asRole(t, url, "")
+		t.Cleanup(func() { dropOwned(t, url, role) })
+
+		// Whoever does as he is told gets a role that can do all that attune does.
+		report := examine(t, config(role))
+		want(t, report, "privileges", doctor.Problem, "may not read the log")
+		want(t, report, "privileges", doctor.Note, "may not prune the log", "GRANT DELETE ON attune_live.notification_log")
+		execute(t, url, grants(report))
+		report = examine(t, config(role))
+		want(t, report, "privileges", doctor.Note, `"shop"."orders"`, "/entities", "GRANT SELECT ON")
+		execute(t, url, grants(report))
+		want(t, examine(t, config(role)), "privileges", doctor.OK, "may do what attune does")
+
+		conn := pgtest.Connect(t, role)
+		if n, err := live.Prune(t.Context(), conn, live.Retention{MaxAge: time.Nanosecond}); err != nil || n != 1 {
+			t.Errorf("pruned %d rows, %v", n, err)
+		}
+		table, err := live.FindEntityTable(t.Context(), conn, "orders")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if row, err := table.Read(t.Context(), conn, "1"); err != nil || row.Payload == nil {
+			t.Errorf("read %+v, %v", row, err)
+		}
+
+		// The columns that are told are enough.
+		execute(t, url, `REVOKE SELECT ON shop.orders FROM `+userOf(t, role)+`; GRANT SELECT (id, status) ON shop.orders TO `+userOf(t, role))
+		want(t, examine(t, config(role)), "privileges", doctor.OK)
+		if row, err := table.Read(t.Context(), conn, "1"); err != nil || row.Payload == nil {
+			t.Errorf("read %+v, %v", row, err)
+		}
+		execute(t, url, `REVOKE SELECT (id) ON shop.orders FROM `+userOf(t, role))
+		want(t, examine(t, config(role)), "privileges", doctor.Note, `"shop"."orders"`)
 	})
 	t.Run("Watches", func(t *testing.T) {
 		url := database(t, `CREATE TABLE orders (id bigint PRIMARY KEY, status text)`)

@@ -195,6 +195,36 @@ func asRole(t *testing.T, rawURL, options string) string {
 	return changed(t, rawURL, func(u *url.URL) { u.User = url.UserPassword(role, "pw-of-a-role") })
 }
 
+// userOf returns the role that a URL names.
+func userOf(t *testing.T, rawURL string) string {
+	t.Helper()
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.User.Username()
+}
+
+// dropOwned takes a role's rights in a database away.
+func dropOwned(t *testing.T, rawURL, role string) {
+	t.Helper()
+	conn := pgtest.Connect(t, rawURL)
+	if _, err := conn.Exec(context.Background(), "DROP OWNED BY "+userOf(t, role)); err != nil {
+		t.Error(err)
+	}
+}
+
+// grants returns the statements that the check of privileges prints.
+func grants(report doctor.Report) string {
+	var statements []string
+	for _, f := range report.Findings {
+		if at := strings.Index(f.Remedy, "GRANT "); f.Check == "privileges" && at >= 0 {
+			statements = append(statements, f.Remedy[at:])
+		}
+	}
+	return strings.Join(statements, "; ")
+}
+
 func withPassword(t *testing.T, rawURL, password string) string {
 	t.Helper()
 	return changed(t, rawURL, func(u *url.URL) { u.User = url.UserPassword(u.User.Username(), password) })

@@ -20,7 +20,7 @@ const (
 // checkPrivileges tells what the role may not do that attune does.
 func checkPrivileges(ctx context.Context, p *patient) []Finding {
 	var role string
-	var notify, stats, installed, used, read bool
+	var notify, stats, installed, used, read, pruned, watches bool
 	err := p.pool.QueryRow(ctx, `
 		SELECT current_user,
 		       has_function_privilege('pg_catalog.pg_notify(text, text)', 'EXECUTE'),
@@ -28,25 +28,82 @@ func checkPrivileges(ctx context.Context, p *patient) []Finding {
 		       n.oid IS NOT NULL,
 		       coalesce(has_schema_privilege(n.oid, 'USAGE'), false),
 		       coalesce((SELECT bool_and(has_table_privilege(c.oid, 'SELECT')) FROM pg_class c
-		                 WHERE c.relnamespace = n.oid AND c.relname IN ('notification_log', 'meta', 'losses')), false)
+		                 WHERE c.relnamespace = n.oid AND c.relname IN ('notification_log', 'meta', 'losses')), false),
+		       coalesce((SELECT bool_and(CASE c.relname WHEN 'meta' THEN has_column_privilege(c.oid, a.attnum, 'UPDATE')
+		                                                ELSE has_table_privilege(c.oid, 'DELETE') END)
+		                 FROM pg_class c LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'pruned_seq'
+		                 WHERE c.relnamespace = n.oid AND c.relname IN ('notification_log', 'meta', 'outbox')), false),
+		       coalesce((SELECT has_table_privilege(c.oid, 'SELECT') FROM pg_class c
+		                 WHERE c.relnamespace = n.oid AND c.relname = 'watch'), false)
 		FROM (VALUES ($1::text)) v(name) LEFT JOIN pg_namespace n ON n.nspname = v.name`, live.Schema).
-		Scan(&role, &notify, &stats, &installed, &used, &read)
+		Scan(&role, &notify, &stats, &installed, &used, &read, &pruned, &watches)
 	if err != nil {
 		return unread("the role's privileges", err)
 	}
-	switch {
-	case !notify:
-		return problem(fmt.Sprintf("the role %s may not call pg_notify: attune cannot prove that notifications arrive", quoted(role)),
-			"GRANT EXECUTE ON FUNCTION pg_catalog.pg_notify(text, text) TO "+quoted(role))
-	case installed && (!used || !read):
-		return problem(fmt.Sprintf("the role %s may not read the log %s.notification_log", quoted(role), live.Schema),
-			fmt.Sprintf("GRANT USAGE ON SCHEMA %[1]s TO %[2]s; GRANT SELECT ON ALL TABLES IN SCHEMA %[1]s TO %[2]s; GRANT SELECT ON ALL SEQUENCES IN SCHEMA %[1]s TO %[2]s",
-				live.Schema, quoted(role)))
-	case !stats:
-		return note(fmt.Sprintf("the role %s sees of other roles' sessions only that they exist: queue and listeners may miss some", quoted(role)),
-			"for a fuller examination: GRANT pg_read_all_stats TO "+quoted(role))
+	var findings []Finding
+	if !notify {
+		findings = append(findings, problem(fmt.Sprintf("the role %s may not call pg_notify: attune cannot prove that notifications arrive", quoted(role)),
+			"GRANT EXECUTE ON FUNCTION pg_catalog.pg_notify(text, text) TO "+quoted(role))...)
 	}
-	return ok("the role %s may do what attune does", quoted(role))
+	if installed && (!used || !read) {
+		findings = append(findings, problem(fmt.Sprintf("the role %s may not read the log %s.notification_log", quoted(role), live.Schema),
+			fmt.Sprintf("GRANT USAGE ON SCHEMA %[1]s TO %[2]s; GRANT SELECT ON ALL TABLES IN SCHEMA %[1]s TO %[2]s; GRANT SELECT ON ALL SEQUENCES IN SCHEMA %[1]s TO %[2]s",
+				live.Schema, quoted(role)))...)
+	}
+	if installed && !pruned {
+		findings = append(findings, note(fmt.Sprintf("the role %s may not prune the log: it grows, unless another attune serve prunes it", quoted(role)),
+			fmt.Sprintf("GRANT DELETE ON %[1]s.notification_log, %[1]s.outbox TO %[2]s; GRANT UPDATE (pruned_seq) ON %[1]s.meta TO %[2]s", live.Schema, quoted(role)))...)
+	}
+	if used && watches {
+		findings = append(findings, p.checkWatched(ctx, role)...)
+	}
+	if !stats {
+		findings = append(findings, note(fmt.Sprintf("the role %s sees of other roles' sessions only that they exist: queue and listeners may miss some", quoted(role)),
+			"for a fuller examination: GRANT pg_read_all_stats TO "+quoted(role))...)
+	}
+	if len(findings) == 0 {
+		return ok("the role %s may do what attune does", quoted(role))
+	}
+	return findings
+}
+
+// checkWatched looks for watched tables of which the role may not read what their
+// notifications tell: these arrive all the same, but /entities does not answer.
+func (p *patient) checkWatched(ctx context.Context, role string) []Finding {
+	rows, err := p.pool.Query(ctx, `
+		SELECT n.nspname::text, c.relname::text
+		FROM attune_live.watch w JOIN pg_class c ON c.oid = w.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE NOT has_schema_privilege(n.oid, 'USAGE') OR EXISTS (
+			SELECT FROM pg_attribute a
+			WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND NOT has_column_privilege(c.oid, a.attnum, 'SELECT')
+			  AND (w.options -> 'columns' IS NULL OR w.options -> 'columns' ? a.attname OR a.attname IN (w.options ->> 'key', w.options ->> 'user_id')
+			       OR w.options -> 'key' IS NULL AND EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND a.attnum = ANY (i.indkey))))
+		ORDER BY 1, 2`)
+	if err != nil {
+		return unread("the watched tables", err)
+	}
+	defer rows.Close()
+	var tables, grants []string
+	schemas := make(map[string]bool)
+	for rows.Next() {
+		var schema, name string
+		if err := rows.Scan(&schema, &name); err != nil {
+			return unread("the watched tables", err)
+		}
+		if tables = append(tables, quoted(schema, name)); !schemas[schema] {
+			grants = append(grants, "GRANT USAGE ON SCHEMA "+quoted(schema)+" TO "+quoted(role))
+		}
+		schemas[schema] = true
+	}
+	if err := rows.Err(); err != nil {
+		return unread("the watched tables", err)
+	}
+	if len(tables) == 0 {
+		return nil
+	}
+	grants = append(grants, "GRANT SELECT ON "+strings.Join(tables, ", ")+" TO "+quoted(role))
+	return note(fmt.Sprintf("the role %s may not read watched tables, whose rows /entities refuses then: %s", quoted(role), list(tables)),
+		strings.Join(grants, "; "))
 }
 
 // checkExecutions looks for the execution table the way serve does.
