@@ -90,6 +90,14 @@ func execute(t *testing.T, url, sql string) {
 	}
 }
 
+// execOn executes a statement on a connection that stays.
+func execOn(t *testing.T, conn *pgx.Conn, sql string) {
+	t.Helper()
+	if _, err := conn.Exec(t.Context(), sql); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // setting returns a statement that changes a setting for the connected database.
 func setting(name, value string) string {
 	return `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET ` + name + ` = %L', current_database(), '` + value + `'); END $$`

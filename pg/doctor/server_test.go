@@ -2,9 +2,14 @@ package doctor_test
 
 import (
 	"context"
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"attune/pg"
 	"attune/pg/doctor"
 	"attune/pg/pgtest"
 )
@@ -115,6 +120,73 @@ func TestCheckQueue_Usage(t *testing.T) {
 	for usage, level := range map[float64]doctor.Level{0: doctor.OK, 0.04: doctor.OK, 0.06: doctor.Warning, 0.5: doctor.Problem, 1: doctor.Problem} {
 		want(t, doctor.Report{Findings: doctor.JudgeQueue(usage, nil)}, "", level, "% full")
 	}
+}
+
+// From where it fills up, whoever may hold the queue is named, however short it is in
+// its transaction.
+func TestCheckQueue_Holders(t *testing.T) {
+	const young, reads = "in a transaction, which hold it if they LISTEN: pid 1 for 2s, pid 2 for 1s", "whose clients do not read: pid 3"
+	open := []doctor.Session{doctor.Deaf("pid 3"), doctor.InTransaction("pid 1", 2*time.Second), doctor.InTransaction("pid 2", time.Second)}
+	for usage, level := range map[float64]doctor.Level{0.06: doctor.Warning, 0.6: doctor.Problem} {
+		want(t, doctor.Report{Findings: doctor.JudgeQueue(usage, open)}, "", level, young, reads, "pg_terminate_backend")
+		want(t, doctor.Report{Findings: doctor.JudgeQueue(usage, nil)}, "", level, "cannot be seen from here")
+	}
+	want(t, doctor.Report{Findings: doctor.JudgeQueue(0.01, open)}, "", doctor.Note, "wait for their clients to read: pid 3")
+	want(t, doctor.Report{Findings: doctor.JudgeQueue(0.01, open[1:])}, "", doctor.OK)
+}
+
+// Every open transaction is seen, the oldest first, and no session that only idles.
+func TestReadSessions(t *testing.T) {
+	url := pgtest.Database(t)
+	for _, name := range []string{"older", "younger", "idle"} {
+		conn := pgtest.Connect(t, url)
+		execOn(t, conn, "SET application_name = '"+name+"'")
+		if name != "idle" {
+			execOn(t, conn, "BEGIN")
+		}
+	}
+	busy := pgtest.Connect(t, url)
+	execOn(t, busy, "SET application_name = 'busy'")
+	pool, err := pg.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() { _, _ = busy.Exec(ctx, "SELECT pg_sleep(60)") })
+	var got string
+	eventually(t, "all transactions are seen", func() bool {
+		sessions, err := doctor.ReadSessions(t.Context(), pool, time.Hour)
+		got = fmt.Sprintf("%+v, %v", sessions, err)
+		return err == nil && len(sessions) == 3
+	})
+	if !regexp.MustCompile(`application older\).*application younger\).*application busy\)`).MatchString(got) || strings.Contains(got, "left:true") {
+		t.Errorf("got %s", got)
+	}
+}
+
+// A client that stopped reading holds the queue as well as one that is in a
+// transaction, and more often.
+func TestExamine_ClientDoesNotRead(t *testing.T) {
+	url := pgtest.Database(t)
+	deaf := pgtest.Connect(t, url) // reads nothing while it is asked for nothing
+	execOn(t, deaf, "SET application_name = 'deaf'")
+	execOn(t, deaf, "LISTEN flood")
+	writer := pgtest.Connect(t, url)
+	eventually(t, "the session waits for its client", func() bool {
+		execOn(t, writer, "SELECT pg_notify('flood', i || repeat('x', 7900)) FROM generate_series(1, 300) i")
+		var waits bool
+		err := writer.QueryRow(t.Context(), "SELECT wait_event = 'ClientWrite' FROM pg_stat_activity WHERE application_name = 'deaf'").Scan(&waits)
+		return err == nil && waits
+	})
+	report := examine(t, config(url))
+	want(t, report, "queue", doctor.Note, "wait for their clients to read", "application deaf", "pg_terminate_backend")
+
+	// The queue is the server's: the next test finds it empty again.
+	execOn(t, writer, "SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity WHERE application_name = 'deaf'")
 }
 
 func TestExamine_Privileges(t *testing.T) {
