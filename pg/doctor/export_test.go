@@ -19,3 +19,14 @@ func InTransaction(who string, age time.Duration) Session {
 
 // Deaf returns a session whose client does not read.
 func Deaf(who string) Session { return session{who: who, deaf: true} }
+
+// Follow follows what a trigger's function sends.
+func Follow(source string) {
+	f := &function{name: "public.f", call: "f", source: uncommented(source), language: "plpgsql"}
+	t := trigger{columns: []column{{name: "doc", unbounded: true, document: true}}}
+	if t.resolve(0, nil, []*function{f}) {
+		t.follow(nil)
+		t.unbounded()
+		t.lacks()
+	}
+}

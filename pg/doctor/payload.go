@@ -14,18 +14,18 @@ func checkPayloadSize(ctx context.Context, p *patient) []Finding {
 	if found.err != nil {
 		return unread("the triggers", found.err)
 	}
-	var failing, losing, texts []string
+	var failing, losing, texts, unclear []string
 	for _, t := range found.all {
-		documents, text := t.unbounded()
+		documents, text, doubts := t.unbounded()
 		switch what := list(append(documents, text...)); {
-		case len(documents)+len(text) == 0:
-		case guarded(t.source):
-		case forgiving(t.source):
+		case what != "" && forgiving(t.source):
 			losing = append(losing, fmt.Sprintf("%s (%s)", t.name, what))
 		case len(documents) > 0:
 			failing = append(failing, fmt.Sprintf("%s (%s)", t.name, what))
-		default:
+		case len(text) > 0:
 			texts = append(texts, fmt.Sprintf("%s (%s)", t.name, what))
+		case len(doubts) > 0:
+			unclear = append(unclear, fmt.Sprintf("%s (%s)", t.name, list(doubts)))
 		}
 	}
 	const measure = "send keys rather than columns of any size, or measure: IF octet_length(payload) < 8000 THEN … ELSE send the key alone"
@@ -39,29 +39,13 @@ func checkPayloadSize(ctx context.Context, p *patient) []Finding {
 	if len(texts) > 0 {
 		findings = append(findings, note("a very long text in a payload makes the write fail at 8000 bytes (SQLSTATE 22023): "+list(texts), measure)...)
 	}
+	if len(unclear) > 0 {
+		findings = append(findings, note("payloads are not proved to stay below 8000 bytes, because of what cannot be read from the source: "+list(unclear), measure)...)
+	}
 	if len(findings) == 0 {
 		return ok("no payload of a trigger is seen to reach 8000 bytes")
 	}
 	return findings
-}
-
-// unbounded returns the columns of any size that get into a payload. A text counts
-// as a document where the row is sent as a whole: then nobody chose it.
-func (t *trigger) unbounded() (documents, texts []string) {
-	whole, without := wholeRows(t.function.source)
-	named := namedColumns(t.function.source)
-	for _, c := range t.columns {
-		sent := whole && !slices.Contains(without, c.name)
-		if !c.unbounded || !sent && !slices.Contains(named, c.name) {
-			continue
-		}
-		if c.document || sent {
-			documents = append(documents, c.name)
-		} else {
-			texts = append(texts, c.name)
-		}
-	}
-	return documents, texts
 }
 
 // checkPayloadEntity looks for payloads that name no entity: such notifications are
@@ -71,30 +55,39 @@ func checkPayloadEntity(ctx context.Context, p *patient) []Finding {
 	if found.err != nil {
 		return unread("the triggers", found.err)
 	}
-	var missing []string
+	var missing, unclear []string
 	for _, t := range found.all {
 		if !t.listened(p.cfg.Channels) {
 			continue
 		}
-		if lacks := t.lacks(); len(lacks) > 0 {
-			missing = append(missing, fmt.Sprintf("%s (no %s)", t.name, strings.Join(lacks, ", no ")))
+		lacks := t.lacks()
+		switch what := fmt.Sprintf("%s (no %s)", t.name, strings.Join(lacks, ", no ")); {
+		case t.sent.list && !t.sent.object:
+			missing = append(missing, t.name+" (an array, no object)")
+		case len(lacks) > 0 && t.sent.opaque:
+			unclear = append(unclear, what)
+		case len(lacks) > 0:
+			missing = append(missing, what)
 		}
 	}
+	const build = "build the payload with json_build_object('entity_type', …, 'entity_id', NEW.id, …)"
+	var findings []Finding
 	if len(missing) > 0 {
-		return warning("notifications without an entity are skipped: "+list(missing),
-			"build the payload with json_build_object('entity_type', …, 'entity_id', NEW.id, …)")
+		findings = append(findings, warning("notifications without an entity are skipped: "+list(missing), build)...)
 	}
-	return ok("payloads of triggers name an entity")
+	if len(unclear) > 0 {
+		findings = append(findings, note("payloads may name an entity, but are not seen to, and without one they are skipped: "+list(unclear), build)...)
+	}
+	if len(findings) == 0 {
+		return ok("payloads of triggers name an entity")
+	}
+	return findings
 }
 
 // lacks returns what of an entity is not to be found in a trigger's payload.
 func (t *trigger) lacks() []string {
-	whole, without := wholeRows(t.function.source)
 	has := func(names ...string) bool {
-		return slices.ContainsFunc(names, func(name string) bool {
-			return mentions(t.source, name) ||
-				whole && !slices.Contains(without, name) && slices.ContainsFunc(t.columns, func(c column) bool { return c.name == name })
-		})
+		return slices.ContainsFunc(names, func(name string) bool { return mentions(t.source, name) || t.sent.columns[name].whole })
 	}
 	var lacks []string
 	if !has("entity_type") {

@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"regexp"
-	"slices"
 	"strings"
 )
 
@@ -133,63 +132,6 @@ func notifyStatements(source string) []string {
 		channels = append(channels, name)
 	}
 	return channels
-}
-
-// wholeRows reports whether the source makes JSON or text of NEW or OLD as a whole,
-// and which columns it takes away again.
-func wholeRows(source string) (whole bool, without []string) {
-	row := regexp.MustCompile(`(?i)\b(?:to_jsonb?|row_to_json|hstore)\s*\(\s*(?:new|old)\s*[,)]|\b(?:new|old)\s*::\s*text`)
-	if !row.MatchString(source) {
-		return false, nil
-	}
-	minus := regexp.MustCompile(`-\s*'([^']*)'`)
-	for _, m := range minus.FindAllStringSubmatch(source, -1) {
-		without = append(without, strings.Split(strings.Trim(m[1], "{}"), ",")...)
-	}
-	array := regexp.MustCompile(`(?i)-\s*array\s*\[([^\]]*)\]`)
-	for _, m := range array.FindAllStringSubmatch(source, -1) {
-		for name := range strings.SplitSeq(m[1], ",") {
-			without = append(without, strings.Trim(strings.TrimSpace(name), "'"))
-		}
-	}
-	return true, without
-}
-
-// namedColumns returns the columns of NEW and OLD whose values get into a payload:
-// those that stand alone as an argument of what builds one, or are concatenated.
-func namedColumns(source string) []string {
-	const reference = `(?:new|old)\.(?:"([^"]+)"|(\w+))(?:\s*::\s*\w+)*`
-	var columns []string
-	add := func(m []string) {
-		columns = append(columns, m[1]+strings.ToLower(m[2])) // one of them is empty
-	}
-	alone := regexp.MustCompile(`(?i)^` + reference + `$`)
-	for _, builder := range []string{
-		"pg_notify", "json_build_object", "jsonb_build_object", "json_build_array", "jsonb_build_array", "concat", "concat_ws", "format",
-	} {
-		for _, call := range calls(source, builder) {
-			if builder == "pg_notify" {
-				call = call[1:] // the channel
-			}
-			for _, argument := range call {
-				if m := alone.FindStringSubmatch(argument); m != nil {
-					add(m)
-				}
-			}
-		}
-	}
-	for _, pattern := range []string{`(?i)\|\|\s*` + reference, `(?i)\b` + reference + `\s*\|\|`} {
-		for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(source, -1) {
-			add(m)
-		}
-	}
-	slices.Sort(columns)
-	return slices.Compact(columns)
-}
-
-// guarded reports whether the source measures or cuts what it sends.
-func guarded(source string) bool {
-	return regexp.MustCompile(`(?i)\b(?:octet_length|char_length|length|pg_column_size|left|substr|substring)\s*\(`).MatchString(source)
 }
 
 // forgiving reports whether the source catches errors: then a payload that is too

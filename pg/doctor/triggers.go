@@ -3,6 +3,7 @@ package doctor
 import (
 	"bytes"
 	"context"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -18,6 +19,7 @@ type function struct {
 	oid       uint32
 	name      string // qualified, for people
 	call      string // as it is called: without schema
+	language  string
 	source    string // without comments
 	arguments []string
 	pinned    bool // has a search_path of its own
@@ -27,7 +29,9 @@ type function struct {
 type trigger struct {
 	name      string // "orders_announce on public.orders", for people
 	function  *function
-	source    string // of its function and of those that it calls to notify
+	source    string      // of its function and of the senders
+	senders   []*function // those that it calls to notify
+	sent      sent
 	channels  []string
 	elsewhere bool // notifies channels that cannot be read from the source
 	enabled   bool
@@ -99,14 +103,54 @@ func readTriggers(ctx context.Context, p *patient) ([]*trigger, error) {
 			all = append(all, &t)
 		}
 	}
-	return all, rows.Err()
+	if err := rows.Err(); err != nil || len(all) == 0 {
+		return nil, err
+	}
+	routines, err := readRoutines(ctx, p, all)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range all {
+		t.follow(routines)
+	}
+	return all, nil
+}
+
+// readRoutines reads what there is to know of the functions that triggers may call.
+func readRoutines(ctx context.Context, p *patient, triggers []*trigger) (map[string]routine, error) {
+	words := regexp.MustCompile(`[\pL_][\pL\pN_$]*`)
+	names := make(map[string]bool)
+	for _, t := range triggers {
+		for _, w := range words.FindAllString(t.source, -1) {
+			names[w], names[strings.ToLower(w)] = true, true
+		}
+	}
+	rows, err := p.pool.Query(ctx, `
+		SELECT p.proname::text, bool_and(p.pronamespace = 'pg_catalog'::regnamespace),
+		       bool_and(NOT p.proretset AND (t.typcategory IN ('B', 'D', 'E', 'I', 'N', 'T') OR t.typname IN ('uuid', 'name', 'char', 'void')))
+		FROM pg_proc p JOIN pg_type t ON t.oid = p.prorettype
+		WHERE p.proname = ANY ($1) GROUP BY 1`, slices.Collect(maps.Keys(names)))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	routines := make(map[string]routine)
+	for rows.Next() {
+		var name string
+		var r routine
+		if err := rows.Scan(&name, &r.builtin, &r.bounded); err != nil {
+			return nil, err
+		}
+		routines[name] = r
+	}
+	return routines, rows.Err()
 }
 
 // readFunctions reads the functions of triggers, and those that notify: the latter
 // may be called by the former.
 func readFunctions(ctx context.Context, p *patient) ([]*function, error) {
 	rows, err := p.pool.Query(ctx, `
-		SELECT p.oid, format('%s.%s', n.nspname, p.proname), p.proname::text, p.prosrc, coalesce(p.proargnames, '{}'),
+		SELECT p.oid, format('%s.%s', n.nspname, p.proname), p.proname::text, l.lanname::text, p.prosrc, coalesce(p.proargnames, '{}'),
 		       EXISTS (SELECT FROM unnest(p.proconfig) c WHERE c LIKE 'search_path=%')
 		FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
 		WHERE l.lanname NOT IN ('internal', 'c') AND n.nspname NOT IN ('pg_catalog', 'information_schema', $1)
@@ -118,7 +162,7 @@ func readFunctions(ctx context.Context, p *patient) ([]*function, error) {
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (*function, error) {
 		var f function
-		err := row.Scan(&f.oid, &f.name, &f.call, &f.source, &f.arguments, &f.pinned)
+		err := row.Scan(&f.oid, &f.name, &f.call, &f.language, &f.source, &f.arguments, &f.pinned)
 		f.source = uncommented(f.source)
 		return &f, err
 	})
@@ -149,6 +193,7 @@ func (t *trigger) resolve(oid uint32, args []string, functions []*function) bool
 			continue
 		}
 		notifies = true
+		t.senders = append(t.senders, f)
 		t.source += "\n" + f.source
 		t.pinned = t.pinned && f.pinned
 		t.channels = append(t.channels, notifyStatements(f.source)...)
