@@ -221,7 +221,7 @@ func (t *EntityTable) read(ctx context.Context, db DB, query func(tx pgx.Tx) err
 			batch.Queue(`SELECT set_config($1, $2, true)`, s.name, s.value)
 		}
 		batch.Queue(`SELECT set_config('transaction_read_only', 'on', true)`)
-		batch.Queue(`LOCK TABLE ` + t.name + ` IN ACCESS SHARE MODE`)
+		batch.Queue(`SELECT FROM ` + t.name + ` LIMIT 0`) // locks it; LOCK TABLE wants the right to read all columns
 		same := false
 		batch.Queue(`SELECT to_regclass($2)::oid = $1 AND coalesce((`+typesSQL+`), '') = $3`, t.oid, t.name, t.types).
 			QueryRow(func(row pgx.Row) error { return row.Scan(&same) })

@@ -154,7 +154,7 @@ func (r *relation) problems(ctx context.Context, db DB, o WatchOptions) ([]strin
 	// a commit may have to wait for, or there is a better script.
 	now, err := lookUp(ctx, db, ident(r.schema, r.name))
 	if err != nil {
-		return append(problems, err.Error()), nil //nolint:nilerr // that is the problem
+		return append(problems, err.Error()), nil
 	}
 	script, err := now.watchScript(o)
 	switch {
