@@ -30,19 +30,27 @@ func TestCursor_Unprovable(t *testing.T) {
 		other.db.commit(100, 10)
 		foreign := stranger.lastCursor(50)
 		own := reference.lastCursor(50)
-		cursors := []string{"garbage", "a.b.c", "0.0", ".1", "x.99999999999999999999", own + "9", own + "0000", foreign, "%20"}
-		if source == sourceListen {
-			s.fault(s.server.kill)
-			s.server.start()
-			s.server.ready()
-			s.subscribed()
-			cursors = append(cursors, own) // of the process before
+		cursors := []string{"garbage", "a.b.c", "0.0", ".1", "x.99999999999999999999", own + "9", own + "0000", foreign, "%20", own}
+		ownReason := "cursor_unknown" // of the process before
+		if source == sourceLog {
+			s.db.commit(10, 10)
+			reference.lastCursor(111) // with the two frames before the notifications
+			s.db.prune()
+			ownReason = "cursor_expired" // and the window that would still have it is the process's
 		}
+		s.fault(s.server.kill)
+		s.server.start()
+		s.server.ready()
+		s.subscribed()
 		for round := range times(1, 20) {
 			for i, cursor := range cursors {
 				for _, transport := range []string{overWS, overSSE} {
 					c := newClient(t, fmt.Sprintf("%d cursor %d", round, i), transport, s.server.url, "all")
-					s.fault(func() { s.visit(c, cursor) })
+					s.fault(func() {
+						if reason := s.visit(c, cursor); cursor == own && reason != ownReason {
+							t.Errorf("the cursor %q is answered by %q, want %q", cursor, reason, ownReason)
+						}
+					})
 				}
 			}
 			s.db.commit(10, 10)
@@ -52,16 +60,16 @@ func TestCursor_Unprovable(t *testing.T) {
 	})
 }
 
-// visit connects with a cursor that is no good, and goes when it has been told.
-func (s *scene) visit(c *client, cursor string) {
+// visit connects with a cursor that is no good, goes when it has been told, and returns
+// the reason.
+func (s *scene) visit(c *client, cursor string) (reason string) {
 	s.t.Helper()
 	c.cursor = cursor
 	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 	defer cancel()
-	told := false
 	c.onFrame = func(f faults.Frame) {
 		if f.Kind == faults.KindGap {
-			told = true
+			reason = f.Reason
 			cancel()
 		}
 	}
@@ -70,12 +78,13 @@ func (s *scene) visit(c *client, cursor string) {
 	} else {
 		c.overWebSocket(ctx)
 	}
-	if !told {
+	if reason == "" {
 		s.t.Errorf("%s with the cursor %q was not told", c.record.Name, cursor)
 	}
 	// To the checker it is foreign, also where it was another process's.
 	c.record.Connections[0].Resume = "foreign " + cursor
 	s.others = append(s.others, c)
+	return reason
 }
 
 // lastCursor waits for more than that many frames and returns the cursor of the last.

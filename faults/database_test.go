@@ -354,6 +354,28 @@ func (db *database) commits() ([]faults.Commit, []faults.Violation) {
 	return slices.Insert(commits, db.kept, db.lost...), found
 }
 
+// prune deletes everything from the log, as a server does with what is old. The oracle
+// still knows of it. Nobody may be writing.
+func (db *database) prune() {
+	db.t.Helper()
+	before, found := db.commits()
+	if len(found) > 0 || len(db.lost) > 0 {
+		db.t.Fatalf("pruning a log that is not all there: %v", found)
+	}
+	db.exec(`UPDATE attune_live.notification_log SET created = now() - interval '1 day'`)
+	pool, err := pgxpool.New(db.t.Context(), db.url)
+	if err != nil {
+		db.t.Fatal(err)
+	}
+	defer pool.Close()
+	deleted, err := live.Prune(db.t.Context(), pool, live.Retention{MaxAge: time.Hour})
+	if err != nil || deleted != int64(len(before)) {
+		db.t.Fatalf("pruned %d of %d rows: %v", deleted, len(before), err)
+	}
+	db.exec(`DELETE FROM faults.commits`)
+	db.lost = before
+}
+
 // row is a notification as the oracle has it.
 type row struct {
 	tx     int64

@@ -109,7 +109,8 @@ func (l *Log) Read(ctx context.Context, after, upTo uint64) (ns []wire.Notificat
 
 // next does as Read for what comes after, as far as it was committed by now; through is
 // the latest of it, or after, and more says that there may be more already. It is made for
-// being called often: session is a connection that keeps what was prepared.
+// being called often: session is a connection that keeps what was prepared, and that no row
+// was pruned is proved only where there are some left.
 func (l *Log) next(ctx context.Context, session *pgx.Conn, after uint64) (ns []wire.Notification, through uint64, more bool, err error) {
 	c, err := l.read(ctx, session, after, math.MaxInt64, pgx.QueryExecModeCacheStatement)
 	if err == nil && c.through != after+c.rows { // else they follow each other, and need no proof

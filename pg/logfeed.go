@@ -197,7 +197,8 @@ func (f *logFeed) setPolling(polling bool) {
 }
 
 // follow compares where the log stands with what was published, and publishes the
-// difference. Where the log is another one, or has lost something, the sink is told.
+// difference. Where the log is another one, has lost something, or was pruned of what was
+// not published, the sink is told.
 func (f *logFeed) follow(ctx context.Context) error {
 	now, err := f.log.State(ctx)
 	if errors.Is(err, ErrNoLog) {
@@ -216,6 +217,9 @@ func (f *logFeed) follow(ctx context.Context) error {
 	case now.Timeline != known.Timeline, now.Head < known.Head: // the latter after a crash, where commits are not synchronous
 		f.logger.LogAttrs(ctx, slog.LevelWarn, "the database was failed over or has lost commits: notifications may be missing")
 		f.restart(now, now.Head, wire.GapListenerReconnected)
+	case now.Pruned > known.Head: // what is left after it, which may be nothing, is read
+		f.logger.LogAttrs(ctx, slog.LevelWarn, "the log was pruned beyond what was published")
+		f.restart(now, now.Pruned, wire.GapCursorExpired)
 	case now.Losses != known.Losses:
 		f.logger.LogAttrs(ctx, slog.LevelWarn, "writers' notifications were lost; the database's log has the warnings",
 			slog.Uint64("losses", now.Losses-known.Losses))
@@ -228,22 +232,16 @@ func (f *logFeed) follow(ctx context.Context) error {
 	return f.readOn(ctx)
 }
 
-// readOn publishes what is in the log and was not published. Where some of it is gone,
-// the sink is told.
+// readOn publishes what is in the log and was not published. That there is nothing does not
+// mean that there was nothing: follow knows.
 func (f *logFeed) readOn(ctx context.Context) error {
 	for more := true; more; {
 		var ns []wire.Notification
 		var through uint64
 		var err error
 		ns, through, more, err = f.log.next(ctx, f.conn, f.known().Head)
-		if gone, ok := errors.AsType[*wire.GapError](err); ok {
-			f.logger.LogAttrs(ctx, slog.LevelWarn, "the log was pruned beyond what was published")
-			now, err := f.log.State(ctx)
-			if err != nil {
-				return err
-			}
-			f.restart(now, now.Head, gone.Reason)
-			return nil
+		if _, gone := errors.AsType[*wire.GapError](err); gone {
+			return f.follow(ctx)
 		}
 		if err != nil {
 			return err

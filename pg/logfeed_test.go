@@ -38,6 +38,11 @@ func (r logRecorder) Restart(_ string, _ uint64, reason wire.GapReason) {
 	r.add("restart " + string(reason))
 }
 
+// since returns what it was told after the first lines, but for the source's health.
+func (r logRecorder) since(lines int) []string {
+	return slices.DeleteFunc(r.all()[lines:], func(line string) bool { return strings.HasPrefix(line, "mode ") })
+}
+
 // newLog returns a database with a log, and where its notifications may go.
 func newLog(t *testing.T) (url string, pool *pgxpool.Pool, sink logRecorder) {
 	t.Helper()
@@ -163,6 +168,69 @@ func TestLogListener_Busy(t *testing.T) {
 	eventually(t, "as many as were committed", func() bool { return len(published()) >= len(want) })
 	if diff := cmp.Diff(want, published()); diff != "" {
 		t.Errorf("-committed +published:\n%.2000s", diff)
+	}
+}
+
+// TestLogListener_Pruned prunes what was committed while the listener was away: it must not
+// pass for caught up, whether rows are left after that or none.
+func TestLogListener_Pruned(t *testing.T) {
+	for name, test := range map[string]struct {
+		retention live.Retention
+		want      []string
+	}{
+		"SomeLeft": {live.Retention{MaxRows: 1}, []string{"restart cursor_expired", "notification orders 3", "notification orders 4"}},
+		"NoneLeft": {live.Retention{MaxAge: time.Hour}, []string{"restart cursor_expired", "notification orders 4"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url, pool, sink := newLog(t)
+			proxy := pgtest.NewProxy(t, url)
+			l := followLog(t, proxy.URL, pool, sink)
+			proxy.Refuse(true)
+			told := len(sink.all())
+
+			exec(t, pool, `SELECT attune_live.notify('c', 'orders', i::text, '{}') FROM generate_series(1, 3) i`)
+			exec(t, pool, `UPDATE attune_live.notification_log SET created = now() - interval '1 day'`)
+			if _, err := live.Prune(t.Context(), pool, test.retention); err != nil {
+				t.Fatal(err)
+			}
+			proxy.Refuse(false)
+			eventually(t, "being told", func() bool { return slices.Contains(sink.since(told), test.want[0]) })
+			eventually(t, "live, and nothing behind", func() bool { s := l.Stats(); return s.Live && s.Log.Lag == 0 })
+			exec(t, pool, `SELECT attune_live.notify('c', 'orders', '4', '{}')`)
+
+			last := test.want[len(test.want)-1]
+			eventually(t, last, func() bool { return slices.Contains(sink.all(), last) })
+			if diff := cmp.Diff(test.want, sink.since(told)); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestLogListener_PrunedAtOnce has rows gone by the time that they are announced: the
+// listener finds out when it reads them.
+func TestLogListener_PrunedAtOnce(t *testing.T) {
+	t.Parallel()
+	url, pool, sink := newLog(t)
+	followLog(t, url, pool, sink)
+	told := len(sink.all())
+	err := pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
+		// Too large to be announced with what they say.
+		_, err := tx.Exec(t.Context(), `SET CONSTRAINTS ALL IMMEDIATE;
+			SELECT attune_live.notify('c', 'orders', i::text, to_jsonb(repeat('x', 9000))) FROM generate_series(1, 3) i`, pgx.QueryExecModeSimpleProtocol)
+		if err == nil {
+			_, err = live.Prune(t.Context(), tx, live.Retention{MaxRows: 1})
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the row that is left", func() bool { return slices.Contains(sink.all(), "notification orders 3") })
+	want := []string{"restart " + string(wire.GapCursorExpired), "notification orders 3"}
+	if diff := cmp.Diff(want, sink.since(told)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
 	}
 }
 

@@ -1,0 +1,138 @@
+package pg_test
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"attune/broadcast"
+	"attune/pg"
+	"attune/pg/live"
+	"attune/wire"
+)
+
+// hubOn runs a hub that follows the log until t ends. Its window holds ten notifications:
+// who comes from before them reads the log.
+func hubOn(t *testing.T, url string, pool *pgxpool.Pool) *broadcast.Hub {
+	t.Helper()
+	log, err := pg.OpenLog(t.Context(), pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hub := broadcast.New(broadcast.Options{QueueSize: 1000, WindowSize: 10, Backlog: log})
+	followLog(t, url, pool, hub)
+	return hub
+}
+
+// reader is a client that resumes, and what it has received: "1" is a notification of the
+// entity with that id, "gap cursor_expired" a gap.
+type reader struct {
+	*broadcast.Subscriber
+	got []string
+}
+
+// resume connects a reader to hub that comes with cursor.
+func resume(t *testing.T, hub *broadcast.Hub, cursor wire.Cursor) *reader {
+	t.Helper()
+	s, _ := hub.Connect()
+	t.Cleanup(s.Close)
+	all, err := wire.ParseFilter("all")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := cursor.String()
+	if err := s.Subscribe(t.Context(), []wire.Filter{all}, &text, func(broadcast.Start) []wire.ServerMessage { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return &reader{Subscriber: s}
+}
+
+// next receives what there is to be had at once, and waits if that is nothing.
+func (r *reader) next(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	frames, err := r.Next(ctx, nil)
+	if err != nil {
+		t.Fatalf("after %d messages: %v", len(r.got), err)
+	}
+	for _, frame := range frames {
+		switch m := frame.Message.(type) {
+		case wire.Notification:
+			r.got = append(r.got, m.EntityID.String())
+		case wire.Gap:
+			r.got = append(r.got, "gap "+string(m.Reason))
+		}
+	}
+}
+
+// until receives up to the notification of the entity with that id.
+func (r *reader) until(t *testing.T, id string) []string {
+	t.Helper()
+	for !slices.Contains(r.got, id) {
+		r.next(t)
+	}
+	return r.got
+}
+
+// ids returns the ids from first to last.
+func ids(first, last int) []string {
+	var all []string
+	for i := first; i <= last; i++ {
+		all = append(all, strconv.Itoa(i))
+	}
+	return all
+}
+
+// TestLog_Read_Pruned prunes rows before a client that resumes reads them, and while it
+// does: it must never pass for caught up.
+func TestLog_Read_Pruned(t *testing.T) {
+	t.Parallel()
+	url, pool, _ := newLog(t)
+	hub := hubOn(t, url, pool)
+	exec(t, pool, `SELECT attune_live.notify('c', 'orders', i::text, '{}') FROM generate_series(1, 600) i`)
+	eventually(t, "600 rows", func() bool { return hub.Cursor().Offset == 600 })
+	at := func(offset uint64) wire.Cursor { return wire.Cursor{Epoch: hub.Cursor().Epoch, Offset: offset} }
+
+	within := resume(t, hub, at(0))
+	within.next(t)
+	read := len(within.got)
+	if read == 0 || read >= 500 {
+		t.Fatalf("read %d rows at once", read)
+	}
+	if _, err := live.Prune(t.Context(), pool, live.Retention{MaxRows: 100}); err != nil {
+		t.Fatal(err)
+	}
+	before, edge := resume(t, hub, at(499)), resume(t, hub, at(500))
+	expired := "gap " + string(wire.GapCursorExpired)
+	before.next(t)
+	within.next(t)
+	exec(t, pool, `SELECT attune_live.notify('c', 'orders', '601', '{}')`)
+	for name, test := range map[string]struct {
+		reader *reader
+		want   []string
+	}{
+		"before what is left":   {before, []string{expired, "601"}},
+		"within what is pruned": {within, append(ids(1, read), expired, "601")},
+		"at the edge":           {edge, ids(501, 601)},
+	} {
+		if diff := cmp.Diff(test.want, test.reader.until(t, "601")); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+
+	exec(t, pool, `UPDATE attune_live.notification_log SET created = now() - interval '1 day'`)
+	if _, err := live.Prune(t.Context(), pool, live.Retention{MaxAge: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	none := resume(t, hub, at(580))
+	none.next(t)
+	if diff := cmp.Diff([]string{expired}, none.got); diff != "" {
+		t.Errorf("nothing left (-want +got):\n%s", diff)
+	}
+}
