@@ -30,7 +30,7 @@ const missedAtOnce = 64
 type Backlog interface {
 	// Read returns notifications with offsets in (after, upTo], oldest first, and the
 	// offset up to which these are all: it bounds how many it returns at once. The
-	// error is a *wire.GapError when some of them may be gone.
+	// error is a *wire.GapError when some of them may be gone or the next cannot be told.
 	Read(ctx context.Context, after, upTo uint64) (ns []wire.Notification, through uint64, err error)
 	// Head returns the latest offset that was given to a notification.
 	Head(ctx context.Context) (uint64, error)

@@ -64,6 +64,7 @@ const (
 	SkipEntityType  SkipReason = "entity_type"
 	SkipEntityID    SkipReason = "entity_id"
 	SkipUserID      SkipReason = "user_id"
+	SkipLogRow      SkipReason = "log_row" // of the log: what is wrong with it is logged
 )
 
 // SkipError refuses a payload. It does not tell the payload's content.

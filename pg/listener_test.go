@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"attune/pg"
@@ -56,7 +57,7 @@ func TestListener_Run(t *testing.T) {
 	})
 
 	t.Run("OtherEncoding", func(t *testing.T) {
-		pool, sink := connect(t, latin1(t, pgtest.Database(t))), newRecorder()
+		pool, sink := connect(t, beside(t, pgtest.Database(t), "latin1", "ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")), newRecorder()
 		start(t, pg.ListenerConfig{URL: pool.Config().ConnString(), Pool: pool}, sink)
 		if _, err := pool.Exec(t.Context(), "SELECT pg_notify('execution_created', $1)", `{"entity_type":"execution","entity_id":1,"name":"Größe"}`); err != nil {
 			t.Fatal(err)
@@ -346,16 +347,18 @@ func listening(t *testing.T, pool *pgxpool.Pool) (n int) {
 	return n
 }
 
-// latin1 makes a database of that encoding beside the one of url, and returns its URL.
-func latin1(t *testing.T, url string) string {
+// beside makes a database of that kind beside the one of url, and returns its URL.
+func beside(t *testing.T, url, kind, options string) string {
 	t.Helper()
-	pool := connect(t, url)
-	name := pool.Config().ConnConfig.Database + "_latin1"
-	if _, err := pool.Exec(t.Context(), "CREATE DATABASE "+name+" ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0"); err != nil {
+	admin := connect(t, inDatabase(t, url, "postgres")) // in the one of url it might be in the way of a copy
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
 		t.Fatal(err)
 	}
+	name := config.Database + "_" + kind
+	exec(t, admin, "CREATE DATABASE "+name+" "+options)
 	t.Cleanup(func() {
-		if _, err := pool.Exec(context.Background(), "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+		if _, err := admin.Exec(context.Background(), "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
 			t.Error(err)
 		}
 	})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"attune/pg/live"
@@ -91,12 +92,15 @@ func (l *Log) Head(ctx context.Context) (uint64, error) {
 
 // Read returns the notifications with a seq in (after, upTo], oldest first and at
 // most a chunk of them, and the seq up to which these are all. The error is a
-// *wire.GapError when some of them may have been pruned. A row that is no
-// notification, which only a hand can have put there, is passed over.
+// *wire.GapError when some of them may have been pruned, or the next row is no
+// notification.
 func (l *Log) Read(ctx context.Context, after, upTo uint64) (ns []wire.Notification, through uint64, err error) {
 	c, err := l.read(ctx, l.pool, after, upTo)
 	if err == nil {
 		err = l.prove(ctx, after)
+	}
+	if err == nil && len(c.refused) > 0 {
+		err = &wire.GapError{Reason: wire.GapSourceOverflow}
 	}
 	if err != nil {
 		return nil, 0, err
@@ -107,19 +111,16 @@ func (l *Log) Read(ctx context.Context, after, upTo uint64) (ns []wire.Notificat
 	return c.notifications, c.through, nil
 }
 
-// next does as Read for what comes after, as far as it was committed by now; through is
-// the latest of it, or after, and more says that there may be more already. It is made for
-// being called often: session is a connection that keeps what was prepared, and that no row
-// was pruned is proved only where there are some left.
-func (l *Log) next(ctx context.Context, session *pgx.Conn, after uint64) (ns []wire.Notification, through uint64, more bool, err error) {
+// next reads what comes after, as far as it was committed by now. The error is a
+// *wire.GapError when some of it may have been pruned. It is made for being called often:
+// session is a connection that keeps what was prepared, and that no row was pruned is proved
+// only where there are some left.
+func (l *Log) next(ctx context.Context, session *pgx.Conn, after uint64) (logChunk, error) {
 	c, err := l.read(ctx, session, after, math.MaxInt64, pgx.QueryExecModeCacheStatement)
 	if err == nil && c.through != after+c.rows { // else they follow each other, and need no proof
 		err = l.prove(ctx, after)
 	}
-	if err != nil {
-		return nil, 0, false, err
-	}
-	return c.notifications, c.through, c.full, nil
+	return c, err
 }
 
 // prove returns a *wire.GapError unless all rows after that seq were there when they
@@ -133,12 +134,22 @@ func (l *Log) prove(ctx context.Context, after uint64) error {
 	return err
 }
 
-// logChunk is what one read returned.
+// logChunk is what one read returned: notifications, or rows that follow each other and are
+// none, so that whoever is told of the latter is told in their place.
 type logChunk struct {
 	notifications []wire.Notification
-	rows          uint64 // those included that are no notifications
+	refused       []refusedRow
+	rows          uint64 // of either kind
 	through       uint64 // the seq of the last row
 	full          bool   // there may be more
+}
+
+// refusedRow is a row that is no notification: PostgreSQL takes for text, or for JSON, what
+// its readers do not, and anybody may have a hand in the table.
+type refusedRow struct {
+	seq     uint64
+	channel string
+	err     error // does not tell the content
 }
 
 // querier is a pool or a connection.
@@ -146,18 +157,28 @@ type querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
 
+// The columns of a row that are text. What SQL_ASCII takes for text PostgreSQL may refuse to
+// send as such, and the whole read with it.
+const (
+	asText  = `channel, entity_type, entity_id, payload::text`
+	asBytes = `convert_to(channel, 'SQL_ASCII'), convert_to(entity_type, 'SQL_ASCII'), convert_to(entity_id, 'SQL_ASCII'), convert_to(payload::text, 'SQL_ASCII')`
+)
+
 func (l *Log) read(ctx context.Context, from querier, after, upTo uint64, options ...any) (logChunk, error) {
-	c, err := l.query(ctx, from, after, upTo, options...)
+	c, err := l.query(ctx, from, asText, after, upTo, options...)
+	if server, ok := errors.AsType[*pgconn.PgError](err); ok && server.Code == stateNotInEncoding {
+		c, err = l.query(ctx, from, asBytes, after, upTo, options...)
+	}
 	if err != nil {
 		return c, fmt.Errorf("read the notification log: %w", orNoLog(err))
 	}
 	return c, nil
 }
 
-func (l *Log) query(ctx context.Context, from querier, after, upTo uint64, options ...any) (logChunk, error) {
+func (l *Log) query(ctx context.Context, from querier, columns string, after, upTo uint64, options ...any) (logChunk, error) {
 	c := logChunk{through: after}
 	rows, err := from.Query(ctx, `
-		SELECT seq, channel, entity_type, entity_id, user_id, payload::text, created
+		SELECT seq, created, user_id, `+columns+`
 		FROM attune_live.notification_log WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3`,
 		append(options, int64(after), int64(upTo), logChunkRows)...) //nolint:gosec // a seq is a bigint
 	if err != nil {
@@ -165,19 +186,25 @@ func (l *Log) query(ctx context.Context, from querier, after, upTo uint64, optio
 	}
 	defer rows.Close()
 	for size := 0; size < logChunkBytes && rows.Next(); {
-		var channel, entityType, entityID, payload string
+		var seq uint64
+		var channel, entityType, entityID, payload pgtype.DriverBytes
 		var userID *int64
 		var created time.Time
-		if err := rows.Scan(&c.through, &channel, &entityType, &entityID, &userID, &payload, &created); err != nil {
+		if err := rows.Scan(&seq, &created, &userID, &channel, &entityType, &entityID, &payload); err != nil {
 			return c, err
 		}
-		c.rows, size = c.rows+1, size+len(payload)
+		n, err := live.Decode(string(channel), string(entityType), string(entityID), userID, string(payload))
+		if c.rows > 0 && (err != nil) != (len(c.refused) > 0) {
+			c.full = true
+			break
+		}
+		c.rows, c.through, size = c.rows+1, seq, size+len(payload)
 		c.full = c.rows == logChunkRows || size >= logChunkBytes
-		n, err := live.Decode(channel, entityType, entityID, userID, payload)
 		if err != nil {
+			c.refused = append(c.refused, refusedRow{seq, string(channel), err})
 			continue
 		}
-		n.Timestamp, n.Cursor.Offset = created, c.through
+		n.Timestamp, n.Cursor.Offset = created, seq
 		c.notifications = append(c.notifications, n)
 	}
 	rows.Close()

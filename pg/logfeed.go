@@ -236,24 +236,36 @@ func (f *logFeed) follow(ctx context.Context) error {
 // mean that there was nothing: follow knows.
 func (f *logFeed) readOn(ctx context.Context) error {
 	for more := true; more; {
-		var ns []wire.Notification
-		var through uint64
-		var err error
-		ns, through, more, err = f.log.next(ctx, f.conn, f.known().Head)
+		c, err := f.log.next(ctx, f.conn, f.known().Head)
 		if _, gone := errors.AsType[*wire.GapError](err); gone {
 			return f.follow(ctx)
 		}
 		if err != nil {
 			return err
 		}
-		f.publish(ns...)
-		f.advance(through)
+		f.publish(c.notifications...)
+		f.refuse(ctx, c.refused)
+		f.advance(c.through)
 		if f.pace.polling {
-			f.pace.rows += len(ns)
+			f.pace.rows += len(c.notifications)
 		}
-		f.count(func(s *LogStats) { s.Read += uint64(len(ns)) })
+		f.count(func(s *LogStats) { s.Read += uint64(len(c.notifications)) })
+		more = c.full
 	}
 	return nil
+}
+
+// refuse counts rows that are no notifications, and tells the sink that something is
+// missing in their place. Whoever resumes from before them is told by Read.
+func (f *logFeed) refuse(ctx context.Context, rows []refusedRow) {
+	if len(rows) == 0 {
+		return
+	}
+	now := time.Now()
+	for _, row := range rows {
+		f.receiver.skip(ctx, row.channel, SkipLogRow, now, slog.Uint64("seq", row.seq), slog.Any("err", row.err))
+	}
+	f.restart(f.known(), rows[len(rows)-1].seq, wire.GapSourceOverflow)
 }
 
 func (f *logFeed) publish(ns ...wire.Notification) {

@@ -46,8 +46,13 @@ func (r logRecorder) since(lines int) []string {
 // newLog returns a database with a log, and where its notifications may go.
 func newLog(t *testing.T) (url string, pool *pgxpool.Pool, sink logRecorder) {
 	t.Helper()
-	url = pgtest.Database(t)
-	pool = connect(t, url)
+	return newLogIn(t, pgtest.Database(t))
+}
+
+// newLogIn does as newLog in the database at url.
+func newLogIn(t *testing.T, url string) (string, *pgxpool.Pool, logRecorder) {
+	t.Helper()
+	pool := connect(t, url)
 	if err := live.Install(t.Context(), pool); err != nil {
 		t.Fatal(err)
 	}
@@ -55,13 +60,17 @@ func newLog(t *testing.T) (url string, pool *pgxpool.Pool, sink logRecorder) {
 }
 
 // followLog runs a listener of the log until t ends, and returns when it is live.
-func followLog(t *testing.T, url string, pool *pgxpool.Pool, sink pg.LogSink) *pg.Listener {
+func followLog(t *testing.T, url string, pool *pgxpool.Pool, sink pg.LogSink, changes ...func(*pg.ListenerConfig)) *pg.Listener {
 	t.Helper()
 	log, err := pg.OpenLog(t.Context(), pool)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := pg.NewLogListener(pg.ListenerConfig{URL: url, Pool: pool, CanaryInterval: 200 * time.Millisecond}, log, sink)
+	cfg := pg.ListenerConfig{URL: url, Pool: pool, CanaryInterval: 200 * time.Millisecond}
+	for _, change := range changes {
+		change(&cfg)
+	}
+	l := pg.NewLogListener(cfg, log, sink)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -231,6 +240,73 @@ func TestLogListener_PrunedAtOnce(t *testing.T) {
 	want := []string{"restart " + string(wire.GapCursorExpired), "notification orders 3"}
 	if diff := cmp.Diff(want, sink.since(told)); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// Rows that PostgreSQL takes for JSON and its readers do not.
+const (
+	tooDeep = `SELECT attune_live.notify('c', 'orders', '99', (repeat('[', 10001) || repeat(']', 10001))::jsonb)`
+	notUTF8 = `SELECT attune_live.notify('c', 'orders', '99', ('"' || chr(255) || '"')::jsonb)` // in a database that checks nothing
+)
+
+// TestLogListener_NoNotification commits rows that are no notifications, one by one and
+// several while the listener is away: each is counted, a gap stands in the place of those
+// that follow each other, and what is around them arrives.
+func TestLogListener_NoNotification(t *testing.T) {
+	for name, test := range map[string]struct{ encoding, bad string }{
+		"TooDeep": {"UTF8", tooDeep},
+		"NotUTF8": {"SQL_ASCII", notUTF8},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url, pool, sink := newLogIn(t, beside(t, pgtest.Database(t), "rows", "ENCODING '"+test.encoding+"' LOCALE 'C' TEMPLATE template0"))
+			proxy, out := pgtest.NewProxy(t, url), &logs{}
+			l := followLog(t, proxy.URL, pool, sink, func(cfg *pg.ListenerConfig) { cfg.Logger = out.logger() })
+			told := len(sink.all())
+			write := func(id string) {
+				t.Helper()
+				exec(t, pool, `SELECT attune_live.notify('c', 'orders', $1, '{}')`, id)
+			}
+			arrives := func(id string) {
+				t.Helper()
+				eventually(t, id, func() bool { return slices.Contains(sink.all(), "notification orders "+id) })
+			}
+
+			write("1")
+			exec(t, pool, test.bad)
+			write("3")
+			arrives("3")
+			proxy.Refuse(true)
+			write("4")
+			exec(t, pool, test.bad)
+			exec(t, pool, test.bad)
+			write("7")
+			write("8")
+			exec(t, pool, test.bad)
+			proxy.Refuse(false)
+			eventually(t, "the last one", func() bool { return l.Stats().Skipped[pg.SkipLogRow] == 4 })
+			write("10")
+			arrives("10")
+
+			gap := "restart " + string(wire.GapSourceOverflow)
+			want := []string{
+				"notification orders 1", gap, "notification orders 3", "notification orders 4", gap,
+				"notification orders 7", "notification orders 8", gap, "notification orders 10",
+			}
+			if diff := cmp.Diff(want, sink.since(told)); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+			records := out.records(t, "notification skipped")
+			if len(records) == 0 {
+				t.Fatal("nothing was logged")
+			}
+			if r := records[0]; r["reason"] != string(pg.SkipLogRow) || r["seq"] != 2.0 || r["level"] != "WARN" {
+				t.Error(r)
+			}
+			if strings.Contains(out.text.String(), "[[") || strings.Contains(out.text.String(), "\xff") {
+				t.Error("the content of a row was logged")
+			}
+		})
 	}
 }
 

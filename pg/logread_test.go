@@ -62,19 +62,19 @@ func (r *reader) next(t *testing.T) {
 		t.Fatalf("after %d messages: %v", len(r.got), err)
 	}
 	for _, frame := range frames {
-		switch m := frame.Message.(type) {
-		case wire.Notification:
-			r.got = append(r.got, m.EntityID.String())
-		case wire.Gap:
-			r.got = append(r.got, "gap "+string(m.Reason))
+		if n, ok := frame.Message.(wire.Notification); ok {
+			r.got = append(r.got, n.EntityID.String())
+		}
+		if gap, ok := frame.Message.(wire.Gap); ok {
+			r.got = append(r.got, "gap "+string(gap.Reason))
 		}
 	}
 }
 
-// until receives up to the notification of the entity with that id.
-func (r *reader) until(t *testing.T, id string) []string {
+// until receives up to that message.
+func (r *reader) until(t *testing.T, message string) []string {
 	t.Helper()
-	for !slices.Contains(r.got, id) {
+	for !slices.Contains(r.got, message) {
 		r.next(t)
 	}
 	return r.got
@@ -134,5 +134,46 @@ func TestLog_Read_Pruned(t *testing.T) {
 	none.next(t)
 	if diff := cmp.Diff([]string{expired}, none.got); diff != "" {
 		t.Errorf("nothing left (-want +got):\n%s", diff)
+	}
+}
+
+// TestLog_Read_NoNotification has clients resume from before a row that is no notification,
+// which they are told of once, whether they read it or are there when it comes.
+func TestLog_Read_NoNotification(t *testing.T) {
+	t.Parallel()
+	url, pool, _ := newLog(t)
+	hub := hubOn(t, url, pool)
+	write := func(first, last int) {
+		t.Helper()
+		exec(t, pool, `SELECT attune_live.notify('c', 'orders', i::text, '{}') FROM generate_series($1::int, $2) i`, first, last)
+		eventually(t, "what was written", func() bool { return hub.Cursor().Offset == uint64(last) })
+	}
+	gap := "gap " + string(wire.GapSourceOverflow)
+	write(1, 2)
+	at := func(offset uint64) wire.Cursor { return wire.Cursor{Epoch: hub.Cursor().Epoch, Offset: offset} }
+	there := resume(t, hub, at(2))
+	exec(t, pool, tooDeep)
+	write(4, 4)
+	near := resume(t, hub, at(1)) // the window would hold what comes after
+	near.until(t, gap)
+	write(5, 600)
+	before, behind, last := resume(t, hub, at(0)), resume(t, hub, at(2)), resume(t, hub, at(3))
+	before.until(t, gap)
+	behind.until(t, gap)
+	write(601, 601)
+
+	for name, test := range map[string]struct {
+		reader *reader
+		want   []string
+	}{
+		"there":             {there, append([]string{gap}, ids(4, 601)...)},
+		"soon after":        {near, append([]string{"2", gap}, ids(5, 601)...)},
+		"from before":       {before, []string{"1", "2", gap, "601"}},
+		"from right before": {behind, []string{gap, "601"}},
+		"from the gap":      {last, ids(4, 601)},
+	} {
+		if diff := cmp.Diff(test.want, test.reader.until(t, "601")); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
 	}
 }

@@ -38,6 +38,7 @@ const (
 	stateUndefinedTable    = "42P01"
 	stateNoPrivilege       = "42501"
 	stateNoSchema          = "3F000"
+	stateNotInEncoding     = "22021"
 	stateStartingUp        = "57P03"
 	stateProtocolViolation = "08P01" // pgbouncer's answer to nearly everything
 )

@@ -73,9 +73,9 @@ func (r *receiver) published(channel string) {
 	r.notifications[channel]++
 }
 
-// skip counts a notification that could not be decoded and says so, but not for each
-// one of a flood, and never with its content.
-func (r *receiver) skip(ctx context.Context, channel string, reason SkipReason, at time.Time) {
+// skip counts a notification that could not be decoded and says so, with what else is
+// known of it, but not for each one of a flood, and never with its content.
+func (r *receiver) skip(ctx context.Context, channel string, reason SkipReason, at time.Time, known ...slog.Attr) {
 	r.mu.Lock()
 	r.skipped[reason]++
 	r.mu.Unlock()
@@ -89,8 +89,8 @@ func (r *receiver) skip(ctx context.Context, channel string, reason SkipReason, 
 	if at.Sub(log.last) < skipLogInterval {
 		return
 	}
-	r.logger.LogAttrs(ctx, slog.LevelWarn, "notification skipped",
-		slog.String("channel", channel), slog.String("reason", string(reason)), slog.Int("skipped", log.count))
+	r.logger.LogAttrs(ctx, slog.LevelWarn, "notification skipped", append(known,
+		slog.String("channel", channel), slog.String("reason", string(reason)), slog.Int("skipped", log.count))...)
 	log.last, log.count = at, 0
 }
 
