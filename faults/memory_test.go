@@ -60,7 +60,7 @@ func (s *scene) read(c *client, cursor string, count int) {
 		}
 	}
 	c.overWebSocket(ctx)
-	if got < count && !c.hasGap() {
+	if got < count && len(c.gaps()) == 0 {
 		s.t.Errorf("%s has got %d of %d", c.record.Name, got, count)
 	}
 	s.others = append(s.others, c)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
+	"io"
 	"math"
 	"strconv"
 	"time"
@@ -53,11 +55,11 @@ func orNoLog(err error) error {
 
 // LogState is where the log stands.
 type LogState struct {
-	// ID is the log's own name; Losses how often a notification could not be logged;
-	// Timeline the server's: it changes when a standby is promoted, which may not have
-	// got the last rows, and gives their numbers to others. Together they are the epoch
-	// of its cursors: after a loss or a failover, no cursor from before can promise
-	// anything.
+	// ID names the log, and differs for a copy of it; Losses is how often a notification
+	// could not be logged; Timeline the server's: it changes when a standby is promoted,
+	// which may not have got the last rows, and gives their numbers to others. Together
+	// they are the epoch of its cursors: after a loss or a failover, and on a copy, no
+	// cursor from before can promise anything.
 	ID       string
 	Losses   uint64
 	Timeline string
@@ -73,15 +75,27 @@ func (s LogState) Epoch() string {
 // State reads where the log stands.
 func (l *Log) State(ctx context.Context) (LogState, error) {
 	var s LogState
+	var name, place string
 	err := l.pool.QueryRow(ctx, `
-		SELECT m.log_id, x.last_value, m.pruned_seq,
+		SELECT m.log_id, concat_ws(' ', c.system_identifier, d.oid, m.tableoid), x.last_value, m.pruned_seq,
 		       greatest(m.pruned_seq, (SELECT max(seq) FROM attune_live.notification_log)),
 		       CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE ltrim(left(pg_walfile_name(pg_current_wal_lsn()), 8), '0') END
-		FROM attune_live.meta m, attune_live.losses x`).Scan(&s.ID, &s.Losses, &s.Pruned, &s.Head, &s.Timeline)
+		FROM attune_live.meta m, attune_live.losses x, pg_control_system() c, pg_database d
+		WHERE d.datname = current_database()`).Scan(&name, &place, &s.Losses, &s.Pruned, &s.Head, &s.Timeline)
 	if err != nil {
 		return s, fmt.Errorf("read the state of the notification log: %w", orNoLog(err))
 	}
+	s.ID = logID(name, place)
 	return s, nil
+}
+
+// logID returns a short ID for a log of that name in that place: cluster, database and
+// table. A copy of a database has another one, and so has what was restored from a dump,
+// although its rows are the same; a standby has the same.
+func logID(name, place string) string {
+	h := fnv.New64a()
+	_, _ = io.WriteString(h, name+" "+place) // never fails
+	return strconv.FormatUint(h.Sum64(), 36)
 }
 
 // Head returns the latest seq.

@@ -212,7 +212,7 @@ func (f *logFeed) follow(ctx context.Context) error {
 	case known.ID == "": // the first time
 		f.restart(now, now.Head, wire.GapListenerReconnected)
 	case now.ID != known.ID:
-		f.logger.LogAttrs(ctx, slog.LevelWarn, "the notification log was made anew")
+		f.logger.LogAttrs(ctx, slog.LevelWarn, "the notification log is another one: made anew, restored, or another database's")
 		f.restart(now, now.Head, wire.GapCursorUnknown)
 	case now.Timeline != known.Timeline, now.Head < known.Head: // the latter after a crash, where commits are not synchronous
 		f.logger.LogAttrs(ctx, slog.LevelWarn, "the database was failed over or has lost commits: notifications may be missing")

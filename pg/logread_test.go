@@ -2,6 +2,7 @@ package pg_test
 
 import (
 	"context"
+	"math"
 	"slices"
 	"strconv"
 	"testing"
@@ -175,5 +176,63 @@ func TestLog_Read_NoNotification(t *testing.T) {
 		if diff := cmp.Diff(test.want, test.reader.until(t, "601")); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
+	}
+}
+
+// TestLog_Restored makes a log anew with what a dump of the one before would bring back.
+func TestLog_Restored(t *testing.T) {
+	t.Parallel()
+	_, pool, _ := newLog(t)
+	log, err := pg.OpenLog(t.Context(), pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec(t, pool, `CREATE TABLE dump AS SELECT log_id FROM attune_live.meta`)
+	before, err := log.State(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left, err := live.Uninstall(t.Context(), pool); err != nil || len(left) > 0 {
+		t.Fatalf("uninstall: %v, left: %v", err, left)
+	}
+	if err := live.Install(t.Context(), pool); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, pool, `UPDATE attune_live.meta SET log_id = dump.log_id FROM dump`)
+	restored, err := log.State(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if restored.Epoch() == before.Epoch() {
+		t.Errorf("the epoch is %q as before", restored.Epoch())
+	}
+	if c, ok := wire.ParseCursor(wire.Cursor{Epoch: restored.Epoch(), Offset: math.MaxInt64}.String()); !ok || c.Epoch != restored.Epoch() {
+		t.Errorf("%q is no epoch", restored.Epoch())
+	}
+}
+
+// TestLog_Copied resumes on a copy of a database from cursors of the original: nothing in the
+// copy says that it is one, and its rows have other meanings from there on.
+func TestLog_Copied(t *testing.T) {
+	t.Parallel()
+	url, pool, _ := newLog(t)
+	exec(t, pool, `SELECT attune_live.notify('c', 'orders', i::text, '{}') FROM generate_series(1, 3) i`)
+	pool.Close() // who is connected is in the way of a copy
+	copied := beside(t, url, "copy", "TEMPLATE "+pool.Config().ConnConfig.Database)
+
+	original := hubOn(t, url, connect(t, url))
+	there := connect(t, copied)
+	hub := hubOn(t, copied, there)
+	exec(t, there, `SELECT attune_live.notify('c', 'orders', i::text, '{}') FROM generate_series(14, 15) i`)
+	eventually(t, "the copy's rows", func() bool { return hub.Cursor().Offset == 5 })
+	for offset := range uint64(6) {
+		r := resume(t, hub, wire.Cursor{Epoch: original.Cursor().Epoch, Offset: offset})
+		r.next(t)
+		if diff := cmp.Diff([]string{"gap " + string(wire.GapCursorUnknown)}, r.got); diff != "" {
+			t.Errorf("from %d (-want +got):\n%s", offset, diff)
+		}
+	}
+	if diff := cmp.Diff([]string{"15"}, resume(t, hub, wire.Cursor{Epoch: hub.Cursor().Epoch, Offset: 4}).until(t, "15")); diff != "" {
+		t.Errorf("from a cursor of its own (-want +got):\n%s", diff)
 	}
 }
