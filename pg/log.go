@@ -31,11 +31,16 @@ var ErrNoLog = errors.New("the database has no attune_live.notification_log")
 
 // Log reads attune_live.notification_log, in which every notification has a seq in
 // commit order.
-type Log struct{ pool *pgxpool.Pool }
+type Log struct {
+	pool *pgxpool.Pool
+	// reading holds a token for each Read that is under way: many clients that come back at
+	// once leave connections to the canary, without which the source would look deaf.
+	reading chan struct{}
+}
 
 // OpenLog returns the database's log, or ErrNoLog.
 func OpenLog(ctx context.Context, pool *pgxpool.Pool) (*Log, error) {
-	l := &Log{pool: pool}
+	l := &Log{pool: pool, reading: make(chan struct{}, max(1, pool.Config().MaxConns/2))}
 	if _, err := l.State(ctx); err != nil {
 		if errors.Is(err, ErrNoLog) {
 			return nil, ErrNoLog
@@ -98,6 +103,15 @@ func logID(name, place string) string {
 	return strconv.FormatUint(h.Sum64(), 36)
 }
 
+// CountLoss counts a loss, which ends all cursors that there are, and returns the state
+// with it.
+func (l *Log) CountLoss(ctx context.Context) (LogState, error) {
+	if _, err := l.pool.Exec(ctx, `SELECT nextval('attune_live.losses')`); err != nil {
+		return LogState{}, fmt.Errorf("count a loss: %w", err)
+	}
+	return l.State(ctx)
+}
+
 // Head returns the latest seq.
 func (l *Log) Head(ctx context.Context) (uint64, error) {
 	s, err := l.State(ctx)
@@ -109,6 +123,12 @@ func (l *Log) Head(ctx context.Context) (uint64, error) {
 // *wire.GapError when some of them may have been pruned, or the next row is no
 // notification.
 func (l *Log) Read(ctx context.Context, after, upTo uint64) (ns []wire.Notification, through uint64, err error) {
+	select {
+	case l.reading <- struct{}{}:
+		defer func() { <-l.reading }()
+	case <-ctx.Done():
+		return nil, 0, context.Cause(ctx)
+	}
 	c, err := l.read(ctx, l.pool, after, upTo)
 	if err == nil {
 		err = l.prove(ctx, after)
@@ -191,10 +211,14 @@ func (l *Log) read(ctx context.Context, from querier, after, upTo uint64, option
 
 func (l *Log) query(ctx context.Context, from querier, columns string, after, upTo uint64, options ...any) (logChunk, error) {
 	c := logChunk{through: after}
+	// What is too much at once is not sent: before is what the rows before take, with some
+	// bytes that are not the payload's own.
 	rows, err := from.Query(ctx, `
 		SELECT seq, created, user_id, `+columns+`
-		FROM attune_live.notification_log WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3`,
-		append(options, int64(after), int64(upTo), logChunkRows)...) //nolint:gosec // a seq is a bigint
+		FROM (SELECT *, sum(pg_column_size(payload)) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) - pg_column_size(payload) AS before
+		      FROM (SELECT * FROM attune_live.notification_log WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3) l) l
+		WHERE before < $4 ORDER BY seq`,
+		append(options, int64(after), int64(upTo), logChunkRows, logChunkBytes+16*logChunkRows)...) //nolint:gosec // a seq is a bigint
 	if err != nil {
 		return c, err
 	}

@@ -132,7 +132,9 @@ func (f *logFeed) receive(ctx context.Context, n *pgconn.Notification, at time.T
 	a, err := live.ParseAnnouncement(n.Payload)
 	seq := uint64(a.Seq) //nolint:gosec // not negative
 	switch {
-	case a.Lost || a.Seq == 0: // or no announcement of ours at all: the log knows
+	case a.Lost:
+		return f.lost(ctx)
+	case a.Seq == 0: // no announcement of ours at all: the log knows
 		return f.follow(ctx)
 	case f.pace.polling: // somebody else has asked for it
 		return nil
@@ -214,9 +216,12 @@ func (f *logFeed) follow(ctx context.Context) error {
 	case now.ID != known.ID:
 		f.logger.LogAttrs(ctx, slog.LevelWarn, "the notification log is another one: made anew, restored, or another database's")
 		f.restart(now, now.Head, wire.GapCursorUnknown)
-	case now.Timeline != known.Timeline, now.Head < known.Head: // the latter after a crash, where commits are not synchronous
-		f.logger.LogAttrs(ctx, slog.LevelWarn, "the database was failed over or has lost commits: notifications may be missing")
+	case now.Timeline != known.Timeline:
+		f.logger.LogAttrs(ctx, slog.LevelWarn, "the database was failed over: notifications may be missing")
 		f.restart(now, now.Head, wire.GapListenerReconnected)
+	case now.Head < known.Head: // after a crash, where commits are not synchronous; others get their numbers
+		f.logger.LogAttrs(ctx, slog.LevelWarn, "the database has lost commits: notifications may be missing")
+		f.restart(f.endCursors(ctx, now), now.Head, wire.GapListenerReconnected)
 	case now.Pruned > known.Head: // what is left after it, which may be nothing, is read
 		f.logger.LogAttrs(ctx, slog.LevelWarn, "the log was pruned beyond what was published")
 		f.restart(now, now.Pruned, wire.GapCursorExpired)
@@ -230,6 +235,31 @@ func (f *logFeed) follow(ctx context.Context) error {
 		s.Lag = now.Head - min(now.Head, f.state.Head)
 	})
 	return f.readOn(ctx)
+}
+
+// lost tells that at this place something is missing. Where the count says so, too, and
+// was not seen to before, follow tells; but the count may be ahead of the commit, and then
+// told to who was there meanwhile, or could not be kept.
+func (f *logFeed) lost(ctx context.Context) error {
+	before := f.known().Losses
+	if err := f.follow(ctx); err != nil {
+		return err
+	}
+	if known := f.known(); known.Losses == before {
+		f.restart(f.endCursors(ctx, known), known.Head, wire.GapSourceOverflow)
+	}
+	return nil
+}
+
+// endCursors has no cursor from before now count any more, and returns the state with
+// that. Where it can not, who is connected is told all the same.
+func (f *logFeed) endCursors(ctx context.Context, now LogState) LogState {
+	ended, err := f.log.CountLoss(ctx)
+	if err != nil {
+		f.logger.LogAttrs(ctx, slog.LevelError, "cursors from before a loss still count: the role needs USAGE on attune_live.losses", slog.Any("err", err))
+		return now
+	}
+	return ended
 }
 
 // readOn publishes what is in the log and was not published. That there is nothing does not

@@ -362,3 +362,88 @@ func TestLogListener_Refused(t *testing.T) {
 	eventually(t, "the notification", func() bool { return slices.Contains(sink.all(), "notification orders 7") })
 	eventually(t, "being told", func() bool { return !l.Stats().Log.Polling })
 }
+
+// TestLogListener_Loss has losses that their count alone does not tell at their place:
+// counted and told before the commit, or not counted at all. Whoever is there is told
+// all the same, and no cursor from before counts any more.
+func TestLogListener_Loss(t *testing.T) {
+	for name, test := range map[string]struct{ before, loss string }{
+		"CountedBefore": {before: `SELECT nextval('attune_live.losses')`, loss: `NOTIFY attune_live, 'lost'`},
+		"Uncounted":     {loss: `BEGIN; INSERT INTO orders VALUES (1); SET TRANSACTION READ ONLY; COMMIT`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url, pool, sink := newLog(t)
+			if _, err := pool.Exec(t.Context(), `CREATE TABLE orders (id int PRIMARY KEY)`); err != nil {
+				t.Fatal(err)
+			}
+			if err := live.Watch(t.Context(), pool, "orders", live.WatchOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			log, err := pg.OpenLog(t.Context(), pool)
+			if err != nil {
+				t.Fatal(err)
+			}
+			l := followLog(t, url, pool, sink)
+			lines := len(sink.all())
+			if test.before != "" {
+				if _, err := pool.Exec(t.Context(), test.before); err != nil {
+					t.Fatal(err)
+				}
+				eventually(t, "the count is told", func() bool { return l.Stats().Log.Losses == 1 })
+				lines = len(sink.all())
+			}
+			before, err := log.State(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := pool.Exec(t.Context(), test.loss, pgx.QueryExecModeSimpleProtocol); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "the loss is told", func() bool {
+				return slices.Equal(sink.since(lines), []string{"restart " + string(wire.GapSourceOverflow)})
+			})
+			after, err := log.State(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if before.Epoch() == after.Epoch() {
+				t.Errorf("cursors are of the epoch %s as before", after.Epoch())
+			}
+		})
+	}
+}
+
+// TestLogListener_Regressed takes the last rows from the log, as a crash does where
+// commits are not synchronous. Their numbers are given anew, so no cursor may count.
+func TestLogListener_Regressed(t *testing.T) {
+	t.Parallel()
+	url, pool, sink := newLog(t)
+	log, err := pg.OpenLog(t.Context(), pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	followLog(t, url, pool, sink)
+	lines := len(sink.all())
+	if _, err := pool.Exec(t.Context(), `SELECT attune_live.notify('c', 'orders', '1', '{}')`); err != nil {
+		t.Fatal(err)
+	}
+	sink.await(t, lines, 1)
+	before, err := log.State(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pool.Exec(t.Context(), `DELETE FROM attune_live.notification_log`); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a gap", func() bool {
+		return slices.Equal(sink.since(lines), []string{"notification orders 1", "restart " + string(wire.GapListenerReconnected)})
+	})
+	after, err := log.State(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if before.Epoch() == after.Epoch() {
+		t.Errorf("cursors are of the epoch %s as before", after.Epoch())
+	}
+}

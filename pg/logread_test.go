@@ -3,17 +3,22 @@ package pg_test
 import (
 	"context"
 	"math"
+	"net"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
 
 	"attune/broadcast"
 	"attune/pg"
 	"attune/pg/live"
+	"attune/pg/pgtest"
 	"attune/wire"
 )
 
@@ -235,4 +240,104 @@ func TestLog_Copied(t *testing.T) {
 	if diff := cmp.Diff([]string{"15"}, resume(t, hub, wire.Cursor{Epoch: hub.Cursor().Epoch, Offset: 4}).until(t, "15")); diff != "" {
 		t.Errorf("from a cursor of its own (-want +got):\n%s", diff)
 	}
+}
+
+// TestLog_Read_Crowd has more readers of the log than there are connections: some are
+// left for the canary.
+func TestLog_Read_Crowd(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	pool := connect(t, url, func(cfg *pgxpool.Config) { cfg.MaxConns = 4 })
+	if err := live.Install(t.Context(), pool); err != nil {
+		t.Fatal(err)
+	}
+	log, err := pg.OpenLog(t.Context(), pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	holder := pgtest.Connect(t, url)
+	if _, err := holder.Exec(t.Context(), `BEGIN; LOCK TABLE attune_live.notification_log`, pgx.QueryExecModeSimpleProtocol); err != nil {
+		t.Fatal(err)
+	}
+	var readers errgroup.Group
+	for range 20 {
+		readers.Go(func() error {
+			_, _, err := log.Read(t.Context(), 0, 1)
+			return err
+		})
+	}
+	eventually(t, "readers wait in the database", func() bool {
+		var waiting int
+		err := pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`).Scan(&waiting)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return waiting == 2
+	})
+	if n := pool.Stat().AcquiredConns(); n != 2 {
+		t.Errorf("%d of 4 connections read, want 2", n)
+	}
+	if _, err := holder.Exec(t.Context(), `ROLLBACK`); err != nil {
+		t.Fatal(err)
+	}
+	if err := readers.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestLog_Read_Large reads large rows: what is too much at once is not even sent.
+func TestLog_Read_Large(t *testing.T) {
+	t.Parallel()
+	const rows, size = 40, 256 << 10
+	var received atomic.Int64
+	pool := connect(t, pgtest.Database(t), func(cfg *pgxpool.Config) {
+		dial := cfg.ConnConfig.DialFunc
+		cfg.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dial(ctx, network, address)
+			return counted{conn, &received}, err
+		}
+	})
+	if err := live.Install(t.Context(), pool); err != nil {
+		t.Fatal(err)
+	}
+	_, err := pool.Exec(t.Context(), `SELECT attune_live.notify('c', 'orders', i::text,
+		to_jsonb((SELECT string_agg(md5(i::text || j::text), '') FROM generate_series(1, $2 / 32) j))) FROM generate_series(1, $1) i`, rows, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := pg.OpenLog(t.Context(), pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, reads, seen := received.Load(), int64(0), uint64(0)
+	for seen < rows {
+		ns, through, err := log.Read(t.Context(), seen, rows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range ns {
+			if seen++; n.Cursor.Offset != seen {
+				t.Fatalf("row %d came where %d should", n.Cursor.Offset, seen)
+			}
+		}
+		if through != seen {
+			t.Fatalf("read through %d, got up to %d", through, seen)
+		}
+		reads++
+	}
+	if sent := received.Load() - before; reads < 2 || sent > 2*rows*size {
+		t.Errorf("%d bytes were sent in %d reads, for %d", sent, reads, rows*size)
+	}
+}
+
+// counted counts what is read from a connection.
+type counted struct {
+	net.Conn
+	bytes *atomic.Int64
+}
+
+func (c counted) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.bytes.Add(int64(n))
+	return n, err
 }

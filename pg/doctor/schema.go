@@ -20,7 +20,7 @@ const (
 // checkPrivileges tells what the role may not do that attune does.
 func checkPrivileges(ctx context.Context, p *patient) []Finding {
 	var role string
-	var notify, stats, installed, used, read, pruned, watches bool
+	var notify, stats, installed, used, read, pruned, counted, watches bool
 	err := p.pool.QueryRow(ctx, `
 		SELECT current_user,
 		       has_function_privilege('pg_catalog.pg_notify(text, text)', 'EXECUTE'),
@@ -33,10 +33,12 @@ func checkPrivileges(ctx context.Context, p *patient) []Finding {
 		                                                ELSE has_table_privilege(c.oid, 'DELETE') END)
 		                 FROM pg_class c LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'pruned_seq'
 		                 WHERE c.relnamespace = n.oid AND c.relname IN ('notification_log', 'meta', 'outbox')), false),
+		       coalesce((SELECT has_sequence_privilege(c.oid, 'USAGE') FROM pg_class c
+		                 WHERE c.relnamespace = n.oid AND c.relname = 'losses'), false),
 		       coalesce((SELECT has_table_privilege(c.oid, 'SELECT') FROM pg_class c
 		                 WHERE c.relnamespace = n.oid AND c.relname = 'watch'), false)
 		FROM (VALUES ($1::text)) v(name) LEFT JOIN pg_namespace n ON n.nspname = v.name`, live.Schema).
-		Scan(&role, &notify, &stats, &installed, &used, &read, &pruned, &watches)
+		Scan(&role, &notify, &stats, &installed, &used, &read, &pruned, &counted, &watches)
 	if err != nil {
 		return unread("the role's privileges", err)
 	}
@@ -53,6 +55,10 @@ func checkPrivileges(ctx context.Context, p *patient) []Finding {
 	if installed && !pruned {
 		findings = append(findings, note(fmt.Sprintf("the role %s may not prune the log: it grows, unless another attune serve prunes it", quoted(role)),
 			fmt.Sprintf("GRANT DELETE ON %[1]s.notification_log, %[1]s.outbox TO %[2]s; GRANT UPDATE (pruned_seq) ON %[1]s.meta TO %[2]s", live.Schema, quoted(role)))...)
+	}
+	if installed && !counted {
+		findings = append(findings, note(fmt.Sprintf("the role %s may not count losses: after one that a writer could not count, older cursors still do", quoted(role)),
+			fmt.Sprintf("GRANT USAGE ON SEQUENCE %s.losses TO %s", live.Schema, quoted(role)))...)
 	}
 	if used && watches {
 		findings = append(findings, p.checkWatched(ctx, role)...)
