@@ -184,6 +184,9 @@ func (h *Hub) breakOff(epoch string, offset uint64, reason wire.GapReason) {
 	frame := wire.NewFrame(wire.Gap{Reason: reason, Cursor: h.cursor(offset)})
 	for s := range h.subscribers {
 		s.ahead = 0
+		for _, p := range s.filters {
+			p.from = offset // the sequence may have restarted lower
+		}
 		if s.live.Load() && len(s.filters) > 0 {
 			h.gaps[reason]++
 			h.pushOrRemove(s, frame)

@@ -206,3 +206,28 @@ func TestHub_Restart(t *testing.T) {
 	resume(t, late, at(50), "all")
 	diff(t, "late", wire.ServerMessage(wire.Gap{Reason: wire.GapCursorUnknown, Cursor: h.Cursor()}), drain(t, late)[1])
 }
+
+// Where the sequence restarts lower, its numbers come again: a filter that counted from
+// beyond them counts from the restart.
+func TestHub_Restart_Lower(t *testing.T) {
+	h, log := logged(500)
+	live, reading := connect(t, h), connect(t, h)
+	subscribe(t, live, "all")
+	drain(t, live)
+	resume(t, reading, at(470), "entity:execution:471")
+	next(t, reading)
+	subscribe(t, reading, "all")
+	log.rows = log.rows[:3]
+	h.Restart("other", 3, wire.GapListenerReconnected)
+	gap := wire.Gap{Reason: wire.GapListenerReconnected, Cursor: h.Cursor()}
+	diff(t, "live", []wire.ServerMessage{gap}, drain(t, live))
+	got := drain(t, reading)
+	diff(t, "reading", wire.ServerMessage(gap), got[len(got)-1])
+	var missed []wire.Notification
+	for id := range int64(300) {
+		missed = append(missed, log.append(execution(id)))
+	}
+	h.PublishLogged(missed...)
+	diff(t, "live", upTo(0, 299), ids(drain(t, live)))
+	diff(t, "who was reading", upTo(0, 299), ids(drain(t, reading)))
+}
