@@ -3,6 +3,8 @@ package broadcast_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -138,5 +140,49 @@ func TestSubscriber_Ready(t *testing.T) {
 		if _, err := s.Take(t.Context(), nil); err != nil {
 			break // it was closed
 		}
+	}
+}
+
+// What is taken at once is bounded, wherever it comes from: the rest stays in the queue,
+// which counts it, or in the window or the log.
+func TestSubscriber_Take_Bounded(t *testing.T) {
+	const total, size, most = 30, 400 << 10, 1 << 20
+	large := func(id int64) wire.Notification {
+		n := execution(id)
+		n.Payload = fmt.Appendf(nil, `"%s"`, strings.Repeat("x", size))
+		return n
+	}
+	for name, window := range map[string]int{"queue": 1, "window": total, "log": 1} {
+		t.Run(name, func(t *testing.T) {
+			log := new(history)
+			h := broadcast.New(broadcast.Options{QueueSize: 2 * total, WindowSize: window, Backlog: log})
+			h.Restart("log", 0, wire.GapCursorUnknown)
+			s := connect(t, h)
+			if name == "queue" {
+				subscribe(t, s, "all")
+			}
+			for id := range int64(total) {
+				h.PublishLogged(log.append(large(id)))
+			}
+			if name != "queue" {
+				resume(t, s, at(0), "all")
+			}
+			var got []int64
+			for len(got) < total {
+				frames, err := s.Next(t.Context(), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				bytes := 0
+				for _, frame := range frames {
+					bytes += len(frame.JSON())
+				}
+				if bytes > most+2*size {
+					t.Fatalf("%d bytes at once", bytes)
+				}
+				got = append(got, ids(messages(frames))...)
+			}
+			diff(t, "received", upTo(0, total-1), got)
+		})
 	}
 }

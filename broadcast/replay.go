@@ -7,73 +7,87 @@ import (
 	"attune/wire"
 )
 
-// catchUp empties the queue into dst, which holds no notification that comes after
-// what is still to be read, then appends the next chunk of that, and makes the
-// subscriber live when there is no more. Both happen under the hub's lock, so that a
-// filter's acknowledgement goes before what the filter brings.
-func (s *Subscriber) catchUp(ctx context.Context, dst []*wire.Frame) ([]*wire.Frame, error) {
+// catchUp moves what is queued to c, which holds no notification that comes after what
+// is still to be read, then adds the next of that, and makes the subscriber live when
+// there is no more. Both happen under the hub's lock, so that a filter's acknowledgement
+// goes before what the filter brings.
+func (s *Subscriber) catchUp(ctx context.Context, c *chunk) (more bool, err error) {
 	after, upTo, behind := s.behindWindow()
 	var read []wire.Notification
 	var through uint64
 	var gone *wire.GapError
 	if behind {
 		// Not under the lock: the log is in a database.
-		var err error
 		read, through, err = s.hub.backlog.Read(ctx, after, upTo)
 		if err != nil && !errors.As(err, &gone) {
-			return dst, err
+			return false, err
 		}
 	}
 
 	h := s.hub
 	h.mu.Lock()
-	defer h.unlock()
-	dst, ended := s.take(dst)
-	if ended != nil || s.live.Load() || !s.started {
-		return dst, ended
+	defer h.mu.Unlock()
+	more, err = s.take(c, takeBytes)
+	if err != nil || s.live.Load() || !s.started || more {
+		return more, err
 	}
 	switch {
 	case len(s.filters) == 0: // unsubscribed meanwhile: there is nothing that it could miss
 		s.offset, s.breaks = h.offset, h.breaks
 		h.setLive(s)
-		return dst, nil
+		return false, nil
 	case s.breaks != h.breaks: // something was lost while it was reading
-		return append(dst, s.skip(h.breakReason)), nil
+		c.add(s.skip(h.breakReason))
+		return false, nil
 	case gone != nil:
-		return append(dst, s.skip(gone.Reason)), nil
+		c.add(s.skip(gone.Reason))
+		return false, nil
 	case behind:
-		for _, n := range read {
-			n.Cursor.Epoch = h.epoch
-			if s.wants(&n) {
-				dst = append(dst, wire.NewFrame(n))
-			}
-		}
-		s.offset = through
-		s.tell(true)
-		return dst, nil
+		s.addRead(c, read, through)
+		return true, nil
 	case s.offset < h.window.since:
 		if h.backlog == nil { // it left the window while it was reading
-			return append(dst, s.skip(wire.GapCursorExpired)), nil
+			c.add(s.skip(wire.GapCursorExpired))
+			return false, nil
 		}
-		s.tell(true)
-		return dst, nil
+		return true, nil
 	}
-
-	chunk := 0
-	h.window.after(s.offset, func(e entry) bool {
-		s.offset = e.offset
-		if n, ok := e.frame.Message.(wire.Notification); ok && s.wants(&n) {
-			dst = append(dst, e.frame)
-		}
-		chunk++
-		return chunk < replayChunk
-	})
-	if chunk == replayChunk {
-		s.tell(true)
-		return dst, nil
+	if s.addRetained(c) {
+		return true, nil
 	}
 	h.setLive(s)
-	return dst, nil
+	return false, nil
+}
+
+// addRead adds what was read from the backlog, all up to through. What is too much at once
+// is read again.
+func (s *Subscriber) addRead(c *chunk, read []wire.Notification, through uint64) {
+	for _, n := range read {
+		if c.bytes >= takeBytes {
+			return
+		}
+		s.offset = n.Cursor.Offset
+		n.Cursor.Epoch = s.hub.epoch
+		if s.wants(&n) {
+			c.add(wire.NewFrame(n))
+		}
+	}
+	s.offset = through
+}
+
+// addRetained adds the next chunk from the window, and reports whether there may be more.
+func (s *Subscriber) addRetained(c *chunk) (more bool) {
+	looked := 0
+	s.hub.window.after(s.offset, func(e entry) bool {
+		s.offset = e.offset
+		if n, ok := e.frame.Message.(wire.Notification); ok && s.wants(&n) {
+			c.add(e.frame)
+		}
+		looked++
+		more = looked == replayChunk || c.bytes >= takeBytes
+		return !more
+	})
+	return more
 }
 
 // behindWindow reports whether the next chunk is in the backlog, and where: after

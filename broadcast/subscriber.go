@@ -23,8 +23,13 @@ var (
 	ErrOverCapacity = errors.New("over capacity: too many filters in use")
 )
 
-// replayChunk bounds how much is replayed under one hold of the hub's lock.
-const replayChunk = 256
+const (
+	// replayChunk bounds how much is replayed under one hold of the hub's lock.
+	replayChunk = 256
+	// takeBytes bounds, but for one message, how much Take returns at once: no queue
+	// counts it any more, and who is writing it hears of no end.
+	takeBytes = 1 << 20
+)
 
 // Subscriber is one connection's place in the hub. Its methods may be called from
 // several goroutines, Next and Take from one at a time.
@@ -182,10 +187,20 @@ func (s *Subscriber) Ready() <-chan struct{} { return s.wake }
 // has ended, and the backlog's error when that cannot be read: the client may come
 // back with its cursor.
 func (s *Subscriber) Take(ctx context.Context, dst []*wire.Frame) ([]*wire.Frame, error) {
+	c := chunk{frames: dst}
+	var more bool
+	var err error
 	if s.live.Load() {
-		return s.take(dst)
+		more, err = s.take(&c, takeBytes)
+	} else {
+		more, err = s.catchUp(ctx, &c)
 	}
-	return s.catchUp(ctx, dst)
+	if more {
+		s.hub.mu.Lock()
+		defer s.hub.unlock()
+		s.tell(true)
+	}
+	return c.frames, err
 }
 
 // TakeQueued returns what is queued, appended to dst, but no more than one message
@@ -193,21 +208,12 @@ func (s *Subscriber) Take(ctx context.Context, dst []*wire.Frame) ([]*wire.Frame
 // is more to do than that, so that only Take can: the subscriber has ended or is not
 // live. It never waits.
 func (s *Subscriber) TakeQueued(dst []*wire.Frame, most int) (frames []*wire.Frame, more, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.err != nil || !s.live.Load() {
+	if !s.live.Load() {
 		return dst, false, false
 	}
-	n, size := 0, 0
-	for n < len(s.queue) && size < most {
-		size += len(s.queue[n].JSON())
-		n++
-	}
-	dst = append(dst, s.queue[:n]...)
-	left := copy(s.queue, s.queue[n:])
-	clear(s.queue[left:])
-	s.queue, s.bytes = s.queue[:left], s.bytes-size
-	return dst, left > 0, true
+	c := chunk{frames: dst}
+	more, err := s.take(&c, most)
+	return c.frames, more, err == nil
 }
 
 // Next waits until there is something to Take, and takes it. It returns the
@@ -244,17 +250,37 @@ func (s *Subscriber) End(reason error) {
 	}
 }
 
-// take empties the queue into dst.
-func (s *Subscriber) take(dst []*wire.Frame) ([]*wire.Frame, error) {
+// chunk is what is taken at once.
+type chunk struct {
+	frames []*wire.Frame
+	bytes  int // of those that were added
+}
+
+func (c *chunk) add(frame *wire.Frame) {
+	c.frames = append(c.frames, frame)
+	c.bytes += len(frame.JSON())
+}
+
+// take moves what is queued to c, no more than one message beyond that many bytes, and
+// reports whether something is left.
+func (s *Subscriber) take(c *chunk, most int) (more bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
-		return dst, s.err
+		return false, s.err
 	}
-	dst = append(dst, s.queue...)
-	clear(s.queue)
-	s.queue, s.bytes = s.queue[:0], 0
-	return dst, nil
+	n, size := len(s.queue), s.bytes
+	if size > most {
+		for n, size = 0, 0; size < most; n++ {
+			size += len(s.queue[n].JSON())
+		}
+	}
+	c.frames = append(c.frames, s.queue[:n]...)
+	c.bytes += size
+	left := copy(s.queue, s.queue[n:])
+	clear(s.queue[left:])
+	s.queue, s.bytes = s.queue[:left], s.bytes-size
+	return left > 0, nil
 }
 
 // push queues frames if there is room for one; false means that the queue was full
