@@ -7,6 +7,28 @@ import (
 	"attune/wire"
 )
 
+// limit is how much may gather in one place.
+type limit struct {
+	messages int
+	bytes    int // 0: as large as they are
+}
+
+func (l limit) reached(messages, bytes int) bool {
+	return messages >= l.messages || (l.bytes > 0 && bytes >= l.bytes)
+}
+
+// makeRoom coalesces a queue that has reached the limit, and reports whether that freed
+// a quarter. Less is not worth it: it would soon be full again, and whoever publishes
+// pays for each time.
+func (l limit) makeRoom(queue []*wire.Frame, bytes int) (kept []*wire.Frame, left int, ok bool) {
+	kept, left = coalesce(queue)
+	freed := 4*left <= 3*bytes
+	if len(queue) >= l.messages {
+		freed = 4*len(kept) <= 3*len(queue)
+	}
+	return kept, left, freed && !l.reached(len(kept), left)
+}
+
 // entityKey identifies an entity in a queue.
 type entityKey struct{ kind, id string }
 

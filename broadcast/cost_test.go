@@ -61,6 +61,42 @@ func TestHub_Publish_AllocatesNothingPerDelivery(t *testing.T) {
 	}
 }
 
+// Who asked for the latest and reads nothing costs publishing little, however many
+// entities wait for him.
+func TestHub_Publish_CostsLittleForLatest(t *testing.T) {
+	const queue = 1024
+	fastest := func(entities int64, opts ...broadcast.ConnectOption) time.Duration {
+		h := broadcast.New(broadcast.Options{QueueSize: queue, WindowSize: 16})
+		for _, opt := range opts {
+			s, _ := h.Connect(opt)
+			t.Cleanup(s.Close)
+			subscribe(t, s, "all")
+		}
+		var id int64
+		publish := func() time.Duration {
+			start := time.Now()
+			for range queue {
+				h.Publish(execution(id % entities))
+				id++
+			}
+			return time.Since(start)
+		}
+		publish() // fills the queue
+		least := time.Duration(math.MaxInt64)
+		for range 5 {
+			least = min(least, publish())
+		}
+		return least
+	}
+	for _, entities := range []int64{1, queue / 2, 3*queue/4 - 1, queue - 2} {
+		alone, stalled := fastest(entities), fastest(entities, broadcast.Latest())
+		// To coalesce for each would take hundreds of times as long.
+		if stalled > 30*alone {
+			t.Errorf("%d notifications of %d entities take %v, and %v with nobody", queue, entities, stalled, alone)
+		}
+	}
+}
+
 // benchmarkPublish publishes n over and over to subscribers, each of whom gets it.
 func benchmarkPublish(b *testing.B, h *broadcast.Hub, n wire.Notification, subscribers []*broadcast.Subscriber) {
 	b.Helper()

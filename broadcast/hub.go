@@ -55,8 +55,7 @@ type Options struct {
 
 // Hub is where notifications are published and subscribers connect.
 type Hub struct {
-	queueSize  int
-	queueBytes int
+	queue      limit // of each subscriber
 	maxFilters int
 	backlog    Backlog
 
@@ -87,8 +86,7 @@ type Hub struct {
 // source is live.
 func New(opts Options) *Hub {
 	return &Hub{
-		queueSize:   opts.QueueSize,
-		queueBytes:  opts.QueueBytes,
+		queue:       limit{messages: opts.QueueSize, bytes: opts.QueueBytes},
 		maxFilters:  opts.MaxFilters,
 		backlog:     opts.Backlog,
 		epoch:       strings.ToLower(rand.Text()[:10]),
@@ -282,6 +280,7 @@ type ConnectOption func(*Subscriber)
 // Latest has a subscriber that falls behind lose detail rather than its connection:
 // when its queue is full, only the last notification of each entity stays in it,
 // with the number of those that it stands for, and every one with a terminal status.
+// Where that frees less than a quarter of the queue, it is a slow consumer all the same.
 func Latest() ConnectOption { return func(s *Subscriber) { s.latest = true } }
 
 // OnReady has ready called whenever there may be something to Take, in place of

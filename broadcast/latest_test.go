@@ -88,6 +88,45 @@ func TestHub_Latest_TooManyEntities(t *testing.T) {
 	}
 }
 
+// To make a queue smaller again and again for the sake of one place in it would cost
+// everybody: it must free a quarter, in whichever way the queue was full.
+func TestHub_Latest_Quarter(t *testing.T) {
+	const queue, size = 40, 1000
+	for name, opts := range map[string]broadcast.Options{
+		"messages": {QueueSize: queue},
+		"bytes":    {QueueSize: 100 * queue, QueueBytes: queue * size},
+	} {
+		for entities := int64(1); entities < queue; entities++ {
+			h := broadcast.New(opts)
+			s, _ := h.Connect(broadcast.Latest())
+			subscribe(t, s, "all")
+			drain(t, s)
+			total := 0
+			for ; total < 4*queue; total++ {
+				n := execution(int64(total) % entities)
+				n.Payload = json.RawMessage(`"` + strings.Repeat("x", size-240) + `"`)
+				h.Publish(n)
+			}
+			got, err := drainError(t, s)
+			s.Close()
+			if slow := errors.Is(err, broadcast.ErrSlowConsumer); slow != (entities > 3*queue/4) {
+				t.Errorf("full by %s, with %d entities for %d places: slow %t", name, entities, queue, slow)
+			}
+			if err != nil {
+				continue
+			}
+			for _, m := range got {
+				if n, ok := m.(wire.Notification); ok {
+					total -= 1 + n.Coalesced
+				}
+			}
+			if total != 0 {
+				t.Errorf("full by %s: %d are not accounted for", name, total)
+			}
+		}
+	}
+}
+
 // A queue is full by its bytes too, but takes one message of whatever size.
 func TestHub_QueueBytes(t *testing.T) {
 	h := broadcast.New(broadcast.Options{QueueSize: 100, QueueBytes: 1000, WindowSize: 10})

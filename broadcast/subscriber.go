@@ -292,10 +292,7 @@ func (s *Subscriber) push(now bool, frames ...*wire.Frame) bool {
 	if s.err != nil {
 		return true // it has ended already
 	}
-	if s.full() && s.latest {
-		s.queue, s.bytes = coalesce(s.queue)
-	}
-	if s.full() {
+	if s.full() && !s.makeRoom() {
 		s.end(ErrSlowConsumer)
 		return false
 	}
@@ -310,13 +307,17 @@ func (s *Subscriber) push(now bool, frames ...*wire.Frame) bool {
 }
 
 // full is called with s.mu held.
-func (s *Subscriber) full() bool {
-	return len(s.queue) >= s.hub.queueSize || (s.hub.queueBytes > 0 && s.bytes >= s.hub.queueBytes)
-}
+func (s *Subscriber) full() bool { return s.hub.queue.reached(len(s.queue), s.bytes) }
 
 // halfFull is called with s.mu held.
-func (s *Subscriber) halfFull() bool {
-	return 2*len(s.queue) >= s.hub.queueSize || (s.hub.queueBytes > 0 && 2*s.bytes >= s.hub.queueBytes)
+func (s *Subscriber) halfFull() bool { return s.hub.queue.reached(2*len(s.queue), 2*s.bytes) }
+
+// makeRoom is called with s.mu held.
+func (s *Subscriber) makeRoom() (ok bool) {
+	if s.latest {
+		s.queue, s.bytes, ok = s.hub.queue.makeRoom(s.queue, s.bytes)
+	}
+	return ok
 }
 
 // tell is called with the hub's lock held.
