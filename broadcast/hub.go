@@ -281,6 +281,7 @@ type ConnectOption func(*Subscriber)
 // when its queue is full, only the last notification of each entity stays in it,
 // with the number of those that it stands for, and every one with a terminal status.
 // Where that frees less than a quarter of the queue, it is a slow consumer all the same.
+// It catches up in the same way, with more than a chunk.
 func Latest() ConnectOption { return func(s *Subscriber) { s.latest = true } }
 
 // OnReady has ready called whenever there may be something to Take, in place of

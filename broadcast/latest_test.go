@@ -3,6 +3,7 @@ package broadcast_test
 import (
 	"encoding/json"
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -125,6 +126,107 @@ func TestHub_Latest_Quarter(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Who asked for the latest and is behind reads ahead, wherever from: of each entity the
+// last is delivered and stands for the others, and what has ended is told.
+func TestSubscriber_InReplay_Latest(t *testing.T) {
+	const total, entities = 6500, 10
+	for name, window := range map[string]int{"window": total, "log": 100, "log alone": 0} {
+		t.Run(name, func(t *testing.T) {
+			log := new(history)
+			h := broadcast.New(broadcast.Options{QueueSize: 20, WindowSize: window, Backlog: log})
+			h.Restart("log", 0, wire.GapCursorUnknown)
+			var ended []uint64
+			for id := range int64(total) {
+				n := execution(id % entities)
+				if id%1000 == 500 {
+					n.Payload = json.RawMessage(`{"status":"completed"}`)
+					ended = append(ended, uint64(id)+1)
+				}
+				h.PublishLogged(log.append(n))
+			}
+			s, _ := h.Connect(broadcast.Latest())
+			t.Cleanup(s.Close)
+			resume(t, s, at(0), "all")
+			got := drain(t, s)
+			if len(got) > 1+len(ended)+entities {
+				t.Errorf("%d messages, want the acknowledgement, %d that have ended, and %d", len(got), len(ended), entities)
+			}
+			told, last, offset := 0, make(map[string]uint64), uint64(0)
+			for _, m := range got[1:] {
+				n, _ := m.(wire.Notification)
+				if n.Cursor.Offset <= offset {
+					t.Errorf("%s after %d", n.Cursor, offset)
+				}
+				offset = n.Cursor.Offset
+				told += 1 + n.Coalesced
+				last[n.EntityID.String()] = offset
+				if len(ended) > 0 && offset == ended[0] {
+					ended = ended[1:]
+				}
+			}
+			diff(t, "told of, not told to have ended", []int{total, 0}, []int{told, len(ended)})
+			for id := range entities {
+				diff(t, "the last", uint64(total-entities+id+1), last[strconv.Itoa(id)])
+			}
+			h.PublishLogged(log.append(execution(1)))
+			diff(t, "live", []int64{1}, ids(drain(t, s)))
+		})
+	}
+}
+
+// What is little to read loses no detail, and neither does what cannot be made less.
+func TestSubscriber_InReplay_LatestInFull(t *testing.T) {
+	for name, entity := range map[string]func(id int64) int64{
+		"little": func(id int64) int64 { return id / 1800 }, // 200 of the last
+		"much":   func(id int64) int64 { return id },
+	} {
+		h := broadcast.New(broadcast.Options{QueueSize: 20, WindowSize: 2000})
+		start := h.Cursor().String()
+		var want []int64
+		for id := range int64(2000) {
+			h.Publish(execution(entity(id)))
+			if name == "much" || entity(id) == 1 {
+				want = append(want, entity(id))
+			}
+		}
+		s, _ := h.Connect(broadcast.Latest())
+		t.Cleanup(s.Close)
+		text := "all"
+		if name == "little" {
+			text = "entity:execution:1"
+		}
+		resume(t, s, start, text)
+		diff(t, name, want, ids(drain(t, s)))
+	}
+}
+
+// What was acknowledged in mid-replay keeps its place, as far as what it brings.
+func TestSubscriber_InReplay_LatestSubscribe(t *testing.T) {
+	h := broadcast.New(broadcast.Options{QueueSize: 20, WindowSize: 2000})
+	start := h.Cursor().String()
+	for range 1000 {
+		h.Publish(execution(1))
+	}
+	s, _ := h.Connect(broadcast.Latest())
+	t.Cleanup(s.Close)
+	resume(t, s, start, "entity:execution:1")
+	h.Publish(execution(2)) // before the filter: not for it
+	subscribe(t, s, "entity:execution:2")
+	ack := wire.Subscribed{Filter: "entity:execution:2", Cursor: h.Cursor()}
+	for range 500 {
+		h.Publish(execution(2))
+	}
+	got := drain(t, s)
+	diff(t, "second", wire.ServerMessage(ack), got[1])
+	told := make(map[int64]int)
+	for _, m := range got[2:] {
+		n, _ := m.(wire.Notification)
+		id, _ := n.EntityID.Int64()
+		told[id] += 1 + n.Coalesced
+	}
+	diff(t, "told of", map[int64]int{1: 1000, 2: 500}, told)
 }
 
 // A queue is full by its bytes too, but takes one message of whatever size.

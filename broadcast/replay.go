@@ -7,11 +7,46 @@ import (
 	"attune/wire"
 )
 
-// catchUp moves what is queued to c, which holds no notification that comes after what
+// catchUp adds to c what comes next for a subscriber that is not live. Who asked for the
+// latest is far behind where that is more than a chunk: it reads on for as long as what
+// it has can be made less, so that it is not behind for ever on a line that is too slow.
+func (s *Subscriber) catchUp(ctx context.Context, c *chunk) (more bool, err error) {
+	more, err = s.readOn(ctx, c)
+	behind := false
+	for s.latest && more && err == nil && c.read < readAhead {
+		if c.full() {
+			behind = true
+			if !c.makeRoom() {
+				return true, nil
+			}
+		}
+		more, err = s.readOn(ctx, c)
+	}
+	if behind {
+		c.makeRoom()
+	}
+	return more, err
+}
+
+// full reports whether c is worth a Take.
+func (c *chunk) full() bool { return chunkLimit().reached(len(c.frames)-c.start, c.bytes) }
+
+func (c *chunk) makeRoom() (ok bool) {
+	var kept []*wire.Frame
+	kept, c.bytes, ok = chunkLimit().makeRoom(c.frames[c.start:], c.bytes)
+	left := append(c.frames[:c.start], kept...)
+	clear(c.frames[len(left):])
+	c.frames = left
+	return ok
+}
+
+func chunkLimit() limit { return limit{messages: replayChunk, bytes: takeBytes} }
+
+// readOn moves what is queued to c, which holds no notification that comes after what
 // is still to be read, then adds the next of that, and makes the subscriber live when
 // there is no more. Both happen under the hub's lock, so that a filter's acknowledgement
 // goes before what the filter brings.
-func (s *Subscriber) catchUp(ctx context.Context, c *chunk) (more bool, err error) {
+func (s *Subscriber) readOn(ctx context.Context, c *chunk) (more bool, err error) {
 	after, upTo, behind := s.behindWindow()
 	var read []wire.Notification
 	var through uint64
@@ -27,7 +62,7 @@ func (s *Subscriber) catchUp(ctx context.Context, c *chunk) (more bool, err erro
 	h := s.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	more, err = s.take(c, takeBytes)
+	more, err = s.take(c, takeBytes-c.bytes)
 	if err != nil || s.live.Load() || !s.started || more {
 		return more, err
 	}
@@ -66,6 +101,7 @@ func (s *Subscriber) addRead(c *chunk, read []wire.Notification, through uint64)
 		if c.bytes >= takeBytes {
 			return
 		}
+		c.read++
 		s.offset = n.Cursor.Offset
 		n.Cursor.Epoch = s.hub.epoch
 		if s.wants(&n) {
@@ -77,14 +113,14 @@ func (s *Subscriber) addRead(c *chunk, read []wire.Notification, through uint64)
 
 // addRetained adds the next chunk from the window, and reports whether there may be more.
 func (s *Subscriber) addRetained(c *chunk) (more bool) {
-	looked := 0
+	upTo := c.read + replayChunk
 	s.hub.window.after(s.offset, func(e entry) bool {
+		c.read++
 		s.offset = e.offset
 		if n, ok := e.frame.Message.(wire.Notification); ok && s.wants(&n) {
 			c.add(e.frame)
 		}
-		looked++
-		more = looked == replayChunk || c.bytes >= takeBytes
+		more = c.read == upTo || c.bytes >= takeBytes
 		return !more
 	})
 	return more

@@ -29,6 +29,9 @@ const (
 	// takeBytes bounds, but for one message, how much Take returns at once: no queue
 	// counts it any more, and who is writing it hears of no end.
 	takeBytes = 1 << 20
+	// readAhead bounds how many notifications are read for one that asked for the latest
+	// before it is delivered to: meanwhile it hears of nothing else.
+	readAhead = 1 << 16
 )
 
 // Subscriber is one connection's place in the hub. Its methods may be called from
@@ -187,7 +190,7 @@ func (s *Subscriber) Ready() <-chan struct{} { return s.wake }
 // has ended, and the backlog's error when that cannot be read: the client may come
 // back with its cursor.
 func (s *Subscriber) Take(ctx context.Context, dst []*wire.Frame) ([]*wire.Frame, error) {
-	c := chunk{frames: dst}
+	c := chunk{frames: dst, start: len(dst)}
 	var more bool
 	var err error
 	if s.live.Load() {
@@ -253,7 +256,9 @@ func (s *Subscriber) End(reason error) {
 // chunk is what is taken at once.
 type chunk struct {
 	frames []*wire.Frame
+	start  int // index of the first that was added
 	bytes  int // of those that were added
+	read   int // notifications that were looked at
 }
 
 func (c *chunk) add(frame *wire.Frame) {
