@@ -17,6 +17,10 @@ func (l limit) reached(messages, bytes int) bool {
 	return messages >= l.messages || (l.bytes > 0 && bytes >= l.bytes)
 }
 
+func (l limit) exceeded(messages, bytes int) bool {
+	return messages > l.messages || (l.bytes > 0 && bytes > l.bytes)
+}
+
 // makeRoom coalesces a queue that has reached the limit, and reports whether that freed
 // a quarter. Less is not worth it: it would soon be full again, and whoever publishes
 // pays for each time.

@@ -39,6 +39,29 @@ func TestHub_Publish_CostsNothingForOthers(t *testing.T) {
 	}
 }
 
+// Neither does what comes at once from the log: those who do not match stay as they are.
+func TestHub_PublishLogged_CostsNothingForOthers(t *testing.T) {
+	const few, many, rows = 10, 5_000, 250
+	first := func(others int) time.Duration { // the first time makes a difference
+		least := time.Duration(math.MaxInt64)
+		for range 5 {
+			h, _ := crowd(t, 0, others)
+			ns := make([]wire.Notification, rows)
+			for i := range ns {
+				ns[i] = execution(1)
+				ns[i].Cursor.Offset = h.Cursor().Offset + uint64(i) + 1
+			}
+			start := time.Now()
+			h.PublishLogged(ns...)
+			least = min(least, time.Since(start))
+		}
+		return least
+	}
+	if timeFew, timeMany := first(few), first(many); timeMany > 10*timeFew {
+		t.Errorf("%d rows take %v with %d others, %v with %d", rows, timeFew, few, timeMany, many)
+	}
+}
+
 // A delivery allocates nothing: what a notification costs does not depend on how many
 // get it.
 func TestHub_Publish_AllocatesNothingPerDelivery(t *testing.T) {

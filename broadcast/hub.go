@@ -22,9 +22,9 @@ import (
 // MaxFilters is how many filters a subscriber may have.
 const MaxFilters = 100
 
-// missedAtOnce is how many missed notifications are pushed like live ones; more are
-// left for the subscribers to read at their own pace.
-const missedAtOnce = 64
+// atOnce is how many notifications of a log may come at once without being more than
+// somebody can be expected to keep up with.
+const atOnce = 64
 
 // Backlog reads what the window no longer holds. A source without a log has none.
 type Backlog interface {
@@ -71,11 +71,11 @@ type Hub struct {
 	breakReason wire.GapReason
 
 	subscribers map[*Subscriber]struct{}
-	places      int                           // filters of all subscribers
-	index       map[wire.Filter][]*Subscriber // the live ones only
-	round       uint64                        // of Publish, to deliver once to whoever matches twice
-	keys        []wire.Filter                 // scratch of Publish
-	watches     map[wire.Filter][]*Watch      // those that are not stale
+	places      int // filters of all subscribers
+	index       map[wire.Filter][]*Subscriber
+	round       uint64                   // of Publish, to deliver once to whoever matches twice
+	keys        []wire.Filter            // scratch of Publish
+	watches     map[wire.Filter][]*Watch // those that are not stale
 	gaps        map[wire.GapReason]uint64
 	told        bool     // somebody's ready was called
 	filling     bool     // somebody's queue is half full
@@ -109,27 +109,20 @@ func (h *Hub) Publish(ns ...wire.Notification) {
 		n := &ns[i]
 		h.offset++
 		n.Cursor = h.cursor(h.offset)
-		h.push(n, h.retain(n), h.offset)
+		h.endSlow(h.push(n, h.retain(n), h.offset))
 		h.relieve()
 	}
 }
 
 // PublishLogged does as Publish for notifications that have their offsets from a
 // log. An offset that is not beyond the latest was published before, and is not
-// again. Many at once were missed while the log could not be followed: they are
-// retained, and subscribers read them as they read a replay, so that an outage does
-// not fill their queues.
+// again. Where many come at once, after an outage or in a rush, whose queue is full is
+// no slow consumer: it reads the rest at its own pace, as it reads a replay. It must not
+// be called together with Restart.
 func (h *Hub) PublishLogged(ns ...wire.Notification) {
 	h.mu.Lock()
 	defer h.unlock()
-	before := h.offset
-	if len(ns) > missedAtOnce {
-		for s := range h.subscribers {
-			if s.live.Load() {
-				h.setBehind(s, before)
-			}
-		}
-	}
+	many := h.many(ns)
 	for i := range ns {
 		n := &ns[i]
 		if n.Cursor.Offset <= h.offset {
@@ -137,8 +130,24 @@ func (h *Hub) PublishLogged(ns ...wire.Notification) {
 		}
 		h.offset = n.Cursor.Offset
 		n.Cursor.Epoch = h.epoch
-		h.push(n, h.retain(n), h.offset)
+		full := h.push(n, h.retain(n), h.offset)
+		if many {
+			h.setBehind(full, h.offset-1)
+		} else {
+			h.endSlow(full)
+		}
+		h.relieve()
 	}
+}
+
+// many reports whether ns may be too many at once even for somebody who reads, whose
+// queue may be half full at any time.
+func (h *Hub) many(ns []wire.Notification) bool {
+	size := 0
+	for i := range ns {
+		size += len(ns[i].Payload)
+	}
+	return len(ns) > atOnce || (len(ns) > 1 && h.queue.exceeded(2*len(ns), 2*size))
 }
 
 // PublishUnlogged hands ns, which no log holds, to the matching live subscribers, with
@@ -150,7 +159,7 @@ func (h *Hub) PublishUnlogged(ns ...wire.Notification) {
 		n := &ns[i]
 		n.Cursor = h.cursor(h.offset)
 		// It comes after the latest, so it is news to whoever has read just up to there.
-		h.push(n, wire.NewFrame(*n), h.offset+1)
+		h.endSlow(h.push(n, wire.NewFrame(*n), h.offset+1))
 		h.relieve()
 	}
 }
@@ -187,7 +196,7 @@ func (h *Hub) breakOff(epoch string, offset uint64, reason wire.GapReason) {
 		}
 		if s.live.Load() && len(s.filters) > 0 {
 			h.gaps[reason]++
-			h.pushOrRemove(s, frame)
+			h.pushOrEnd(s, frame)
 		}
 	}
 }
@@ -204,7 +213,7 @@ func (h *Hub) SetMode(mode wire.Mode) {
 	h.expireAll()
 	frame := wire.NewFrame(wire.SourceStatus{Mode: mode})
 	for s := range h.subscribers {
-		h.pushOrRemove(s, frame)
+		h.pushOrEnd(s, frame)
 	}
 }
 
@@ -338,31 +347,28 @@ func (h *Hub) retain(n *wire.Notification) *wire.Frame {
 }
 
 // push hands n's frame to the matching live subscribers that have not read up to its
-// place in the log.
-func (h *Hub) push(n *wire.Notification, frame *wire.Frame, place uint64) {
+// place in the log, and returns those whose queues are full.
+func (h *Hub) push(n *wire.Notification, frame *wire.Frame, place uint64) (full []*Subscriber) {
 	h.round++
 	h.keys = n.Filters(h.keys[:0])
 	for _, key := range h.keys {
 		h.expire(key)
 	}
-	var slow []*Subscriber
 	for _, key := range h.keys {
 		for _, s := range h.index[key] {
-			if s.round == h.round || place <= s.ahead {
-				continue
+			if s.round == h.round || place <= s.ahead || !s.live.Load() {
+				continue // it has it, or reads it by itself
 			}
 			s.round = h.round
 			if s.allow != nil && !s.allow(n) {
 				continue
 			}
 			if !s.push(false, frame) {
-				slow = append(slow, s)
+				full = append(full, s)
 			}
 		}
 	}
-	for _, s := range slow {
-		h.remove(s)
-	}
+	return full
 }
 
 // resolve returns the offset that text names, or why nothing can be proved from
@@ -385,9 +391,26 @@ func (h *Hub) resolve(text string, head uint64) (uint64, wire.GapReason) {
 	return c.Offset, ""
 }
 
-func (h *Hub) pushOrRemove(s *Subscriber, frames ...*wire.Frame) {
+func (h *Hub) pushOrEnd(s *Subscriber, frames ...*wire.Frame) {
 	if !s.push(true, frames...) {
+		h.endSlow([]*Subscriber{s})
+	}
+}
+
+// endSlow ends those whose queues are full.
+func (h *Hub) endSlow(full []*Subscriber) {
+	for _, s := range full {
+		s.end(ErrSlowConsumer)
 		h.remove(s)
+	}
+}
+
+// setBehind has those whose queues are full read what comes after offset by themselves.
+func (h *Hub) setBehind(full []*Subscriber, offset uint64) {
+	for _, s := range full {
+		s.live.Store(false)
+		s.offset, s.breaks = max(offset, s.ahead), h.breaks
+		s.tell(true)
 	}
 }
 
@@ -399,45 +422,21 @@ func (h *Hub) remove(s *Subscriber) {
 	}
 }
 
-// setLive puts s, which has read everything, into the index.
-func (h *Hub) setLive(s *Subscriber) {
-	s.live.Store(true)
-	for f := range s.filters {
-		h.add(s, f)
-	}
-}
-
-// setBehind takes s out of the index, to read what comes after offset by itself.
-func (h *Hub) setBehind(s *Subscriber, offset uint64) {
-	for f := range s.filters {
-		h.unindex(s, f)
-	}
-	s.live.Store(false)
-	s.offset, s.breaks = max(offset, s.ahead), h.breaks
-	s.tell(true)
-}
-
-// add puts a live subscriber into the index.
-func (h *Hub) add(s *Subscriber, f wire.Filter) {
-	s.filters[f].at = len(h.index[f])
+// add gives s the filter f, which counts for what comes after from.
+func (h *Hub) add(s *Subscriber, f wire.Filter, from uint64) {
+	s.filters[f] = &place{from: from, at: len(h.index[f])}
 	h.index[f] = append(h.index[f], s)
+	h.places++
 }
 
-// drop forgets f.
+// drop takes f from s, and s out of the bucket of f; the last member takes its place.
 func (h *Hub) drop(s *Subscriber, f wire.Filter) {
-	if s.live.Load() {
-		h.unindex(s, f)
-	}
-	delete(s.filters, f)
-	h.places--
-}
-
-// unindex takes s out of the bucket of f; the last member takes its place.
-func (h *Hub) unindex(s *Subscriber, f wire.Filter) {
 	bucket, at := h.index[f], s.filters[f].at
 	last := bucket[len(bucket)-1]
 	bucket[at], bucket[len(bucket)-1] = last, nil
 	last.filters[f].at = at
+	delete(s.filters, f)
+	h.places--
 	if len(bucket) == 1 {
 		delete(h.index, f)
 		return

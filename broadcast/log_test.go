@@ -3,6 +3,7 @@ package broadcast_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 
@@ -102,6 +103,75 @@ func TestHub_PublishLogged_Many(t *testing.T) {
 	diff(t, "received", upTo(6, 505), ids(drain(t, s)))
 	h.PublishLogged(log.append(execution(506)))
 	diff(t, "live", []int64{506}, ids(drain(t, s)))
+}
+
+// Of many at once, each subscriber gets as much as its queue takes, and reads the rest by
+// itself where that is more. Who has room for all has no part in it.
+func TestHub_PublishLogged_ManyByQueue(t *testing.T) {
+	h, log := logged(5)
+	log.err = errors.New("nobody needs to read the log")
+	all, some, none := connect(t, h), connect(t, h), connect(t, h)
+	subscribe(t, all, "all")
+	subscribe(t, some, "entity:execution:100", "entity:execution:300")
+	subscribe(t, none, "user:1")
+	for _, s := range []*broadcast.Subscriber{all, some, none} {
+		drain(t, s)
+	}
+	var missed []wire.Notification
+	for id := range int64(500) {
+		missed = append(missed, log.append(execution(6+id)))
+	}
+	h.PublishLogged(missed...)
+	for name, sub := range map[string]struct {
+		s    *broadcast.Subscriber
+		want []int64
+	}{"some": {some, []int64{100, 300}}, "none": {none, nil}} {
+		frames, more, ok := sub.s.TakeQueued(nil, 1<<20)
+		diff(t, name, sub.want, ids(messages(frames)))
+		if more || !ok {
+			t.Errorf("%s: more %t, ok %t", name, more, ok)
+		}
+		select {
+		case <-sub.s.Ready():
+			if name == "none" {
+				t.Error("none: ready")
+			}
+		default:
+		}
+	}
+	log.err = nil
+	diff(t, "all", upTo(6, 505), ids(drain(t, all)))
+}
+
+// However small its queue is, nobody is slow for what came at once, but who had a full
+// queue before is.
+func TestHub_PublishLogged_SmallQueue(t *testing.T) {
+	for _, batch := range []int64{1, 2, 3, 7, 8, 9, 30, 64, 65} {
+		log := new(history)
+		h := broadcast.New(broadcast.Options{QueueSize: 16, WindowSize: 10, Backlog: log})
+		h.Restart("log", 0, wire.GapCursorUnknown)
+		reads, stalled := connect(t, h), connect(t, h)
+		subscribe(t, reads, "all")
+		drain(t, reads)
+		subscribe(t, stalled, "all")
+		var want []int64
+		for id := int64(0); id < 200; {
+			var ns []wire.Notification
+			for range batch {
+				ns = append(ns, log.append(execution(id)))
+				want = append(want, id)
+				id++
+			}
+			h.PublishLogged(ns...)
+			if half := 8; len(want) >= half { // no later than that
+				diff(t, fmt.Sprintf("%d at once", batch), want, ids(drain(t, reads)))
+				want = nil
+			}
+		}
+		if _, err := drainError(t, stalled); errors.Is(err, broadcast.ErrSlowConsumer) != (batch <= 8) {
+			t.Errorf("%d at once, and nothing taken: got %v", batch, err)
+		}
+	}
 }
 
 // A notification that no log holds reaches whoever is live, also while the log is empty.

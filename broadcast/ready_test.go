@@ -58,7 +58,13 @@ func TestHub_Publish_SmallQueue(t *testing.T) {
 	}
 	h.Publish(ns[:10]...)
 	h.PublishUnlogged(ns[10:]...)
-	diff(t, "ids", []int64{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19}, ids(messages(got)))
+	logged := make([]wire.Notification, 20)
+	for i := range logged {
+		logged[i] = execution(int64(20 + i))
+		logged[i].Cursor.Offset = uint64(11 + i)
+	}
+	h.PublishLogged(logged...)
+	diff(t, "ids", upTo(0, 39), ids(messages(got)))
 	if _, _, ok := s.TakeQueued(nil, 1); !ok {
 		t.Error("the subscriber has ended")
 	}

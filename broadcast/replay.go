@@ -69,7 +69,7 @@ func (s *Subscriber) readOn(ctx context.Context, c *chunk) (more bool, err error
 	switch {
 	case len(s.filters) == 0: // unsubscribed meanwhile: there is nothing that it could miss
 		s.offset, s.breaks = h.offset, h.breaks
-		h.setLive(s)
+		s.live.Store(true)
 		return false, nil
 	case s.breaks != h.breaks: // something was lost while it was reading
 		c.add(s.skip(h.breakReason))
@@ -90,7 +90,7 @@ func (s *Subscriber) readOn(ctx context.Context, c *chunk) (more bool, err error
 	if s.addRetained(c) {
 		return true, nil
 	}
-	h.setLive(s)
+	s.live.Store(true)
 	return false, nil
 }
 
@@ -144,7 +144,7 @@ func (s *Subscriber) skip(reason wire.GapReason) *wire.Frame {
 	h := s.hub
 	h.gaps[reason]++
 	s.offset, s.breaks = h.offset, h.breaks
-	h.setLive(s)
+	s.live.Store(true)
 	return wire.NewFrame(wire.Gap{Reason: reason, Cursor: h.cursor(h.offset)})
 }
 

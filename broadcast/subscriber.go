@@ -51,7 +51,7 @@ type Subscriber struct {
 	// Guarded by hub.mu.
 	filters map[wire.Filter]*place
 	started bool        // a filter was added once
-	live    atomic.Bool // in the index; written under hub.mu, read anywhere
+	live    atomic.Bool // gets what is published; written under hub.mu, read anywhere
 	offset  uint64      // while not live: replayed up to here
 	breaks  uint64      // while not live: the hub's, when it had read up to there
 	ahead   uint64      // what it has from another instance, up to here
@@ -119,7 +119,7 @@ func (s *Subscriber) Subscribe(ctx context.Context, filters []wire.Filter, resum
 	for i, m := range messages {
 		frames[i] = wire.NewFrame(m)
 	}
-	h.pushOrRemove(s, frames...)
+	h.pushOrEnd(s, frames...)
 	if err := s.closed(); err != nil {
 		return err
 	}
@@ -134,11 +134,7 @@ func (s *Subscriber) Subscribe(ctx context.Context, filters []wire.Filter, resum
 		if s.filters[f] != nil {
 			continue
 		}
-		s.filters[f] = &place{from: from}
-		h.places++
-		if s.live.Load() {
-			h.add(s, f)
-		}
+		h.add(s, f, from)
 	}
 	s.tell(true)
 	return nil
@@ -169,7 +165,7 @@ func (s *Subscriber) Unsubscribe(f wire.Filter, ack wire.ServerMessage) {
 	if s.filters[f] != nil {
 		h.drop(s, f)
 	}
-	h.pushOrRemove(s, wire.NewFrame(ack))
+	h.pushOrEnd(s, wire.NewFrame(ack))
 }
 
 // Send queues a message of the connection's own: a pong, an error.
@@ -178,7 +174,7 @@ func (s *Subscriber) Send(m wire.ServerMessage) {
 	h := s.hub
 	h.mu.Lock()
 	defer h.unlock()
-	h.pushOrRemove(s, frame)
+	h.pushOrEnd(s, frame)
 }
 
 // Ready receives a value whenever there may be something to Take. It is nil for a
@@ -246,11 +242,7 @@ func (s *Subscriber) End(reason error) {
 	s.hub.mu.Lock()
 	defer s.hub.unlock()
 	s.hub.remove(s)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.err == nil {
-		s.end(reason)
-	}
+	s.end(reason)
 }
 
 // chunk is what is taken at once.
@@ -288,9 +280,8 @@ func (s *Subscriber) take(c *chunk, most int) (more bool, err error) {
 	return left > 0, nil
 }
 
-// push queues frames if there is room for one; false means that the queue was full
-// and the subscriber has ended. The caller holds the hub's lock, which makes the
-// order of all queues one.
+// push queues frames if there is room for one, else it returns false. The caller holds
+// the hub's lock, which makes the order of all queues one.
 func (s *Subscriber) push(now bool, frames ...*wire.Frame) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -298,7 +289,6 @@ func (s *Subscriber) push(now bool, frames ...*wire.Frame) bool {
 		return true // it has ended already
 	}
 	if s.full() && !s.makeRoom() {
-		s.end(ErrSlowConsumer)
 		return false
 	}
 	s.queue = append(s.queue, frames...)
@@ -331,10 +321,14 @@ func (s *Subscriber) tell(now bool) {
 	s.ready(now)
 }
 
-// end is called with s.mu held.
+// end is called with the hub's lock held. The first reason counts.
 func (s *Subscriber) end(err error) {
-	s.err, s.queue, s.bytes = err, nil, 0
-	s.tell(true)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.err, s.queue, s.bytes = err, nil, 0
+		s.tell(true)
+	}
 }
 
 func (s *Subscriber) closed() error {
