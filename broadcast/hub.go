@@ -150,8 +150,9 @@ func (h *Hub) many(ns []wire.Notification) bool {
 	return len(ns) > atOnce || (len(ns) > 1 && h.queue.exceeded(2*len(ns), 2*size))
 }
 
-// PublishUnlogged hands ns, which no log holds, to the matching live subscribers, with
-// the latest cursor. They cannot be replayed.
+// PublishUnlogged hands ns, which no log holds, to the matching subscribers, with the
+// latest cursor, or the position up to which a subscriber that is not live has read. They
+// cannot be replayed.
 func (h *Hub) PublishUnlogged(ns ...wire.Notification) {
 	h.mu.Lock()
 	defer h.unlock()
@@ -346,8 +347,8 @@ func (h *Hub) retain(n *wire.Notification) *wire.Frame {
 	return frame
 }
 
-// push hands n's frame to the matching live subscribers that have not read up to its
-// place in the log, and returns those whose queues are full.
+// push hands n's frame to the matching subscribers that have not read up to its place in
+// the log and will not read it by themselves. It returns those whose queues are full.
 func (h *Hub) push(n *wire.Notification, frame *wire.Frame, place uint64) (full []*Subscriber) {
 	h.round++
 	h.keys = n.Filters(h.keys[:0])
@@ -356,14 +357,14 @@ func (h *Hub) push(n *wire.Notification, frame *wire.Frame, place uint64) (full 
 	}
 	for _, key := range h.keys {
 		for _, s := range h.index[key] {
-			if s.round == h.round || place <= s.ahead || !s.live.Load() {
-				continue // it has it, or reads it by itself
+			if s.round == h.round || place <= s.ahead || s.reads(n, place) {
+				continue
 			}
 			s.round = h.round
 			if s.allow != nil && !s.allow(n) {
 				continue
 			}
-			if !s.push(false, frame) {
+			if !s.push(false, s.frameOf(n, frame)) {
 				full = append(full, s)
 			}
 		}

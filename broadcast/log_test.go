@@ -2,8 +2,10 @@ package broadcast_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 
@@ -189,6 +191,57 @@ func TestHub_PublishUnlogged(t *testing.T) {
 		resume(t, late, at(0), "all")
 		diff(t, "replayed", upTo(1, total), ids(drain(t, late)))
 	}
+}
+
+// It reaches also who is connected and still reads what is older: before the rest, and with
+// the position that has been read up to, so that resuming from it misses nothing.
+func TestHub_PublishUnlogged_Behind(t *testing.T) {
+	h, log := logged(50)
+	resumed, full := connect(t, h), connect(t, h)
+	resume(t, resumed, at(5), "all")
+	diff(t, "the first part", upTo(6, 12), ids(next(t, resumed)))
+	subscribe(t, full, "all")
+	drain(t, full)
+	var missed []wire.Notification
+	for id := range int64(100) {
+		missed = append(missed, log.append(execution(51+id)))
+	}
+	h.PublishLogged(missed...)
+	drainQueue := ids(next(t, full)) // and the first part of the rest
+	read := drainQueue[len(drainQueue)-1]
+	for name, sub := range map[string]struct {
+		s    *broadcast.Subscriber
+		read int64
+	}{"resumed": {resumed, 12}, "with a full queue": {full, read}} {
+		n := execution(99)
+		n.Payload = json.RawMessage(`{"of":"` + name + `"}`)
+		h.PublishUnlogged(n)
+		n.Cursor = wire.Cursor{Epoch: "log", Offset: uint64(sub.read)}
+		var got []wire.ServerMessage
+		for _, m := range drain(t, sub.s) {
+			if n, ok := m.(wire.Notification); !ok || len(n.Payload) == 2 || strings.Contains(string(n.Payload), name) {
+				got = append(got, m) // not the other's
+			}
+		}
+		diff(t, name, wire.ServerMessage(n), got[0])
+		diff(t, name, append([]int64{99}, upTo(sub.read+1, 150)...), ids(got))
+		again := connect(t, h)
+		resume(t, again, n.Cursor.String(), "all")
+		diff(t, name+": from its cursor", upTo(sub.read+1, 150), ids(drain(t, again)))
+	}
+}
+
+// Where a gap is due, it tells of this loss as well.
+func TestHub_PublishUnlogged_BeforeGap(t *testing.T) {
+	h, _ := logged(50)
+	s := connect(t, h)
+	resume(t, s, at(5), "all")
+	next(t, s)
+	h.Restart("other", 3, wire.GapSourceOverflow)
+	h.PublishUnlogged(execution(99))
+	diff(t, "the rest", []wire.ServerMessage{wire.Gap{Reason: wire.GapSourceOverflow, Cursor: h.Cursor()}}, drain(t, s))
+	h.PublishUnlogged(execution(99))
+	diff(t, "live", []int64{99}, ids(drain(t, s)))
 }
 
 func TestHub_Log_Expired(t *testing.T) {

@@ -148,6 +148,23 @@ func (s *Subscriber) skip(reason wire.GapReason) *wire.Frame {
 	return wire.NewFrame(wire.Gap{Reason: reason, Cursor: h.cursor(h.offset)})
 }
 
+// reads reports whether a notification at that place is part of what s reads by itself, or
+// of what a gap will tell that s has missed.
+func (s *Subscriber) reads(n *wire.Notification, place uint64) bool {
+	return !s.live.Load() && (n.Cursor.Offset == place || s.breaks != s.hub.breaks)
+}
+
+// frameOf returns n's frame for s, which may be behind. From a later position than its own
+// it would not come back for what it still reads.
+func (s *Subscriber) frameOf(n *wire.Notification, frame *wire.Frame) *wire.Frame {
+	if s.live.Load() {
+		return frame
+	}
+	own := *n
+	own.Cursor.Offset = s.offset
+	return wire.NewFrame(own)
+}
+
 // wants reports whether a filter that was there by then matches n, and n is allowed.
 func (s *Subscriber) wants(n *wire.Notification) bool {
 	var keys [5]wire.Filter
