@@ -54,6 +54,18 @@ func TestCapacity(t *testing.T) {
 		c.send(`{"type":"subscribe","filter":"user:2"}`)
 		c.closed(websocket.StatusTryAgainLater)
 	})
+
+	t.Run("FiltersAndLongPolls", func(t *testing.T) {
+		t.Parallel()
+		k := startStack(t, false, func(cfg *setup) {
+			cfg.Hub = broadcast.New(broadcast.Options{QueueSize: 8, WindowSize: 8, MaxFilters: 1})
+		})
+		k.exec(`INSERT INTO attune.execution (id, action_ref, status) VALUES (1, 'core.echo', 'running')`)
+		k.opened("?filter=user:1")
+		a := k.get("/executions/1?wait=1m")
+		a.problem(503, "over_capacity", "filters")
+		equal(t, "Retry-After", a.header.Get("Retry-After"), "5")
+	})
 }
 
 // TestClientsGone: however a client goes, the server notices.

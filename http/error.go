@@ -12,6 +12,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/go-chi/chi/v5"
 
+	"attune/broadcast"
 	"attune/wire"
 )
 
@@ -67,6 +68,9 @@ type Problem struct {
 // problem answers with err. What is not a *wire.Error is ours alone: it is logged,
 // and the client learns no more than that it happened.
 func (s *Server) problem(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, broadcast.ErrOverCapacity) {
+		err = &wire.Error{Code: wire.CodeOverCapacity, Message: err.Error(), Err: err}
+	}
 	var e *wire.Error
 	if !errors.As(err, &e) {
 		if r.Context().Err() != nil {

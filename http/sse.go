@@ -55,9 +55,6 @@ func (s *Server) handleEvents(life context.Context, w http.ResponseWriter, r *ht
 		}
 		return []wire.ServerMessage{welcome}
 	})
-	if errors.Is(err, broadcast.ErrOverCapacity) {
-		err = &wire.Error{Code: wire.CodeOverCapacity, Message: err.Error(), Err: err}
-	}
 	if err == nil {
 		c.conn, err = takeOver(w, r)
 	}
