@@ -55,7 +55,7 @@ func (s *Server) getEntity(w http.ResponseWriter, r *http.Request) {
 
 // readEntity reads a row; there is no body where there is none.
 func (s *Server) readEntity(ctx context.Context, entityType, id string, anew bool) (*reading, error) {
-	return s.readings.get(ctx, wire.EntityFilter(entityType, id), anew, func(ctx context.Context, r *reading) error {
+	return s.readings.get(ctx, rowName{told: wire.EntityFilter(entityType, id)}, anew, func(ctx context.Context, r *sharedReading) error {
 		entity, err := s.Entities.Get(ctx, entityType, id)
 		if err == nil && entity.Payload != nil {
 			r.owner = entity.UserID

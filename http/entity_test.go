@@ -105,6 +105,7 @@ func TestEntity_SharedReads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &gated{let: make(chan struct{})}
 		hub := broadcast.New(broadcast.Options{QueueSize: 1, WindowSize: 1})
+		hub.SetMode(wire.ModeLive)
 		routes := attunehttp.New(attunehttp.Config{
 			Hub: hub, Entities: g, Page: web.Files(), Logger: slog.New(slog.DiscardHandler),
 			Source: func() attunehttp.SourceStats { return attunehttp.SourceStats{} },

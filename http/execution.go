@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -138,14 +139,44 @@ func (s *Server) getExecution(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) readExecution(ctx context.Context, id int64, anew bool) (*reading, error) {
-	return s.readings.get(ctx, executionFilter(id), anew, func(ctx context.Context, r *reading) error {
-		x, err := s.Executions.Get(ctx, id)
+	return s.readings.get(ctx, executionName(id), anew, func(ctx context.Context, r *sharedReading) error {
+		x, err := s.loadExecution(ctx, id, r.round)
 		if err != nil {
 			return err
 		}
 		r.setExecution(x)
 		return nil
 	})
+}
+
+// loadExecution reads an execution, in one query with all others of its round.
+func (s *Server) loadExecution(ctx context.Context, id int64, r *round) (wire.Execution, error) {
+	if r != nil {
+		r.once.Do(func() { r.executions, r.err = s.getExecutions(ctx, s.readings.close(r)) })
+		if x, ok := r.executions[id]; ok || r.err != nil {
+			return x, r.err
+		}
+	}
+	return s.Executions.Get(ctx, id)
+}
+
+// getExecutions reads executions; those that there are not are not in the map.
+func (s *Server) getExecutions(ctx context.Context, ids []int64) (map[int64]wire.Execution, error) {
+	found := make(map[int64]wire.Execution, len(ids))
+	for batch := range slices.Chunk(ids, maxReadings) {
+		executions, err := s.Executions.GetMany(ctx, batch)
+		if err != nil {
+			return nil, err
+		}
+		for _, x := range executions {
+			found[x.ID] = x
+		}
+	}
+	return found, nil
+}
+
+func executionName(id int64) rowName {
+	return rowName{told: executionFilter(id), execution: id, isExecution: true}
 }
 
 func executionFilter(id int64) wire.Filter {
@@ -236,7 +267,7 @@ func (s *Server) cancelExecution(w http.ResponseWriter, r *http.Request) {
 		s.problem(w, r, err)
 		return
 	}
-	s.readings.forget(executionFilter(id)) // whoever has cancelled, and asks then, sees it
+	s.readings.forget(executionName(id)) // whoever has cancelled, and asks then, sees it
 	s.answer(w, r, http.StatusAccepted, cursor, encode(x))
 }
 

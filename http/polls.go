@@ -203,16 +203,12 @@ func (s *Server) lookAt(ctx context.Context, ids []int64) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	cursor, begun := s.Hub.Cursor(), time.Now()
-	executions, err := s.Executions.GetMany(ctx, ids)
+	found, err := s.getExecutions(ctx, ids)
 	if err != nil {
 		for _, id := range ids {
 			s.polls.give(id, look{err: fmt.Errorf("read what long polls wait for: %w", err)})
 		}
 		return
-	}
-	found := make(map[int64]wire.Execution, len(executions))
-	for _, x := range executions {
-		found[x.ID] = x
 	}
 	for _, id := range ids {
 		x, ok := found[id]

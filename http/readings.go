@@ -20,6 +20,9 @@ const (
 	// oftenAsked is how many requests, none keepReading after the one before, have a
 	// row answered as it is known. Below that each is worth a query.
 	oftenAsked = 16
+	// roundEvery is how often, at most, rows are read while notifications do not arrive:
+	// then all who wait ask again and again, most of them for rows of their own.
+	roundEvery = 500 * time.Millisecond
 	// Rows that are kept, and how large they may be.
 	maxReadings     = 1024
 	maxReadingBytes = 64 << 10
@@ -38,6 +41,13 @@ func wantsNew(r *http.Request) bool {
 
 // errBrokenOff is what those get who waited for a reading that was never finished.
 var errBrokenOff = errors.New("the read was broken off")
+
+// rowName names a row that is read: an execution or an entity.
+type rowName struct {
+	told        wire.Filter // what is told of it matches
+	execution   int64
+	isExecution bool
+}
 
 // reading is a row as it was read.
 type reading struct {
@@ -64,12 +74,16 @@ func (r *reading) setExecution(x wire.Execution) {
 // and asks then, sees it. A row that is asked for often is answered as it is known, as
 // long as the hub has heard of no change: never older than a notification that was
 // received before, and never older than keepReading.
+//
+// While the source is degraded rows are read in rounds, so that those who wait cost the
+// database what one costs.
 type readings struct {
 	hub *broadcast.Hub
 
 	mu    sync.Mutex
-	rows  map[wire.Filter]*row
+	rows  map[rowName]*row
 	swept time.Time
+	round *round // the latest, which may lie ahead
 }
 
 // row is a row that is asked for.
@@ -84,8 +98,20 @@ type sharedReading struct {
 	reading
 
 	watch *broadcast.Watch
+	round *round        // that it is read in; nil: by itself
 	done  chan struct{} // closed when it has been read
 	err   error
+}
+
+// round is what is read at one time.
+type round struct {
+	begins time.Time
+	ids    []int64 // of executions; under readings.mu
+	closed bool    // to more of them; under readings.mu
+
+	once       sync.Once
+	executions map[int64]wire.Execution // those of ids that there are
+	err        error
 }
 
 // request is what somebody who asks for a row accepts.
@@ -100,14 +126,14 @@ func (q request) accepts(shared *sharedReading) bool {
 	return shared.begun.After(q.at) || shared.begun.After(q.oldest) && !shared.watch.Stale()
 }
 
-// get returns the row that f names, read with load unless what is known will do, which
+// get returns the row of that name, read with load unless what is known will do, which
 // it will not for who wants it anew. The reading is shared: it must not be changed.
-func (rs *readings) get(ctx context.Context, f wire.Filter, anew bool, load func(context.Context, *reading) error) (*reading, error) {
-	q := rs.ask(f, anew)
+func (rs *readings) get(ctx context.Context, name rowName, anew bool, load func(context.Context, *sharedReading) error) (*reading, error) {
+	q := rs.ask(name, anew)
 	for {
-		shared, mine, accepted := rs.join(f, q)
+		shared, mine, accepted := rs.join(name, q)
 		if mine {
-			rs.load(ctx, f, shared, load)
+			rs.load(ctx, name, shared, load)
 		}
 		select {
 		case <-shared.done:
@@ -121,21 +147,21 @@ func (rs *readings) get(ctx context.Context, f wire.Filter, anew bool, load func
 }
 
 // forget has the next who asks for a row read it.
-func (rs *readings) forget(f wire.Filter) {
+func (rs *readings) forget(name rowName) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	if r := rs.rows[f]; r != nil {
+	if r := rs.rows[name]; r != nil {
 		r.shared.watch.Close()
 	}
 }
 
 // ask counts a request for a row.
-func (rs *readings) ask(f wire.Filter, anew bool) request {
+func (rs *readings) ask(name rowName, anew bool) request {
 	now := time.Now()
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	often := false
-	if r := rs.rows[f]; r != nil {
+	if r := rs.rows[name]; r != nil {
 		if now.Sub(r.asked) > keepReading {
 			r.asks = 0
 		}
@@ -152,14 +178,14 @@ func (rs *readings) ask(f wire.Filter, anew bool) request {
 // join returns a reading of the row and whether it will do for q; otherwise it is only
 // to be waited for, since each row is read by one at a time. A new one is the caller's
 // to load.
-func (rs *readings) join(f wire.Filter, q request) (shared *sharedReading, mine, accepted bool) {
+func (rs *readings) join(name rowName, q request) (shared *sharedReading, mine, accepted bool) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	r := rs.rows[f]
+	r := rs.rows[name]
 	if r == nil {
 		rs.sweep()
 		r = &row{asked: q.at}
-		rs.rows[f] = r
+		rs.rows[name] = r
 	} else if accepted = q.accepts(r.shared); accepted || !r.shared.finished() {
 		return r.shared, false, accepted
 	} else {
@@ -167,22 +193,54 @@ func (rs *readings) join(f wire.Filter, q request) (shared *sharedReading, mine,
 	}
 	r.shared = &sharedReading{done: make(chan struct{}), err: errBrokenOff}
 	r.shared.begun = time.Now()
-	r.shared.watch, r.shared.cursor = rs.hub.Watch(f)
+	r.shared.watch, r.shared.cursor = rs.hub.Watch(name.told)
+	if rs.hub.Mode() != wire.ModeLive {
+		r.shared.round = rs.nextRound(name, r.shared.begun)
+		r.shared.begun = r.shared.round.begins
+	}
 	return r.shared, true, true
 }
 
-// load reads a row, and has it kept if it may be.
-func (rs *readings) load(ctx context.Context, f wire.Filter, shared *sharedReading, load func(context.Context, *reading) error) {
+// nextRound has a row read in the next round, which begins now if there was none of late.
+// It is called with rs.mu held.
+func (rs *readings) nextRound(name rowName, now time.Time) *round {
+	if r := rs.round; r == nil || r.closed || !r.begins.After(now) {
+		begins := now
+		if r != nil && now.Before(r.begins.Add(roundEvery)) {
+			begins = r.begins.Add(roundEvery)
+		}
+		rs.round = &round{begins: begins}
+	}
+	if name.isExecution {
+		rs.round.ids = append(rs.round.ids, name.execution)
+	}
+	return rs.round
+}
+
+// close returns the executions of a round, to which none is added from now on.
+func (rs *readings) close(r *round) []int64 {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	r.closed = true
+	return r.ids
+}
+
+// load reads a row, when its time has come, and has it kept if it may be.
+func (rs *readings) load(ctx context.Context, name rowName, shared *sharedReading, load func(context.Context, *sharedReading) error) {
 	// Whoever asked first may go away: the others still want the answer.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), queryTimeout)
 	defer cancel()
 	defer close(shared.done)
-	shared.err = load(ctx, &shared.reading)
+	if shared.round != nil {
+		<-time.After(time.Until(shared.begun))
+	}
+	shared.err = load(ctx, shared)
+	shared.round = nil // the row may be kept, not all that was read with it
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	if shared.err != nil || len(shared.body) > maxReadingBytes || len(rs.rows) > maxReadings {
 		shared.watch.Close()
-		delete(rs.rows, f)
+		delete(rs.rows, name)
 	}
 }
 
@@ -193,10 +251,10 @@ func (rs *readings) sweep() {
 		return
 	}
 	rs.swept = now
-	for f, r := range rs.rows {
+	for name, r := range rs.rows {
 		if now.Sub(r.asked) > keepReading && r.shared.finished() {
 			r.shared.watch.Close()
-			delete(rs.rows, f)
+			delete(rs.rows, name)
 		}
 	}
 }

@@ -1,11 +1,18 @@
 package http_test
 
 import (
+	"context"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	attunehttp "attune/http"
+	"attune/pg"
+	"attune/pg/live"
 	"attune/wire"
 )
 
@@ -79,6 +86,114 @@ func TestReadings_Shared(t *testing.T) {
 	if reads > asked/10 {
 		t.Errorf("%d answers cost %d reads", asked, reads)
 	}
+}
+
+// TestReadings_Degraded: while notifications do not arrive all who ask, each for a row of
+// its own, again and again, cost the database what one costs, and see what becomes of it.
+func TestReadings_Degraded(t *testing.T) {
+	t.Parallel()
+	const waiters, asks = 40, 5
+	k := startStack(t, false)
+	ids := make([]int64, waiters)
+	for i := range ids {
+		ids[i] = k.insert(wire.StatusRunning)
+	}
+	k.hub.SetMode(wire.ModeDegraded)
+	before, begun := k.reads.n.Load(), time.Now()
+	looks := make(chan answer, waiters)
+	for _, id := range ids {
+		go func() {
+			var a answer
+			for range asks {
+				a, _ = k.try(http.MethodGet, path(id), "")
+			}
+			looks <- a
+		}()
+	}
+	for range waiters {
+		(<-looks).want(200)
+	}
+	reads, took := k.reads.n.Load()-before, time.Since(begun)
+	t.Logf("%d answers in %s, %d reads", waiters*asks, took, reads)
+	if most := int64(took/(500*time.Millisecond)) + 1; reads > most {
+		t.Errorf("%d reads in %s, want at most %d", reads, took, most)
+	}
+
+	k.failSilently(ids[0])
+	equal(t, "status", k.get(path(ids[0])).want(200).object()["status"], any("failed"))
+	k.get("/executions/999999").problem(404, "not_found", "999999")
+	k.exec(`ALTER TABLE attune.execution RENAME TO gone`)
+	k.get(path(ids[0])).problem(500, "internal", "log")
+	k.exec(`ALTER TABLE attune.gone RENAME TO execution`)
+	k.get(path(ids[0])).want(200)
+}
+
+// countedEntities counts how often a row is read.
+type countedEntities struct {
+	attunehttp.Entities
+	reads atomic.Int64
+}
+
+// Get implements attunehttp.Entities.
+func (c *countedEntities) Get(ctx context.Context, entityType, id string) (wire.Entity, error) {
+	c.reads.Add(1)
+	return c.Entities.Get(ctx, entityType, id)
+}
+
+// All who wait for one row of a watched table share what they read.
+func TestReadings_DegradedEntity(t *testing.T) {
+	t.Parallel()
+	const waiters, asks = 40, 5
+	pool := watchedTables(t, `CREATE TABLE orders (id int PRIMARY KEY, status text); INSERT INTO orders VALUES (42, 'paid')`,
+		map[string]live.WatchOptions{"orders": {}})
+	counted := &countedEntities{Entities: pg.NewEntities(pool)}
+	s := start(t, func(cfg *setup) { cfg.Entities = counted })
+	s.hub.SetMode(wire.ModeDegraded)
+	begun := time.Now()
+	looks := make(chan answer, waiters)
+	for range waiters {
+		go func() {
+			var a answer
+			for range asks {
+				a, _ = s.try(http.MethodGet, "/entities/orders/42", "")
+			}
+			looks <- a
+		}()
+	}
+	for range waiters {
+		(<-looks).want(200)
+	}
+	reads, took := counted.reads.Load(), time.Since(begun)
+	t.Logf("%d answers in %s, %d reads", waiters*asks, took, reads)
+	if most := int64(took/(500*time.Millisecond)) + 1; reads > most {
+		t.Errorf("%d reads in %s, want at most %d", reads, took, most)
+	}
+	if _, err := pool.Exec(t.Context(), `UPDATE orders SET status = 'shipped'`); err != nil {
+		t.Fatal(err)
+	}
+	if a := s.get("/entities/orders/42", "Cache-Control", "no-cache").want(200); !strings.Contains(a.body, `"shipped"`) {
+		t.Errorf("read %s after shipped was written", a.body)
+	}
+}
+
+// An execution and an entity of a table that is watched as one are two rows.
+func TestReadings_Named(t *testing.T) {
+	t.Parallel()
+	k := startStack(t, false, func(cfg *setup) { cfg.Entities = likeExecutions{} })
+	id := k.insert(wire.StatusRunning)
+	for range 40 { // often enough for an answer that is known
+		equal(t, "execution", k.get(path(id)).want(200).object()["status"], any("running"))
+		equal(t, "entity", k.get(fmt.Sprintf("/entities/execution/%d", id)).want(200).object()["payload"], any(map[string]any{}))
+	}
+}
+
+// likeExecutions is a table that is watched as execution.
+type likeExecutions struct{ attunehttp.EntityLister }
+
+// Get implements attunehttp.Entities.
+func (likeExecutions) Get(_ context.Context, entityType, id string) (wire.Entity, error) {
+	key, err := wire.TextID(id)
+	return wire.Entity{EntityType: entityType, EntityID: key, Payload: []byte(`{}`)}, err
 }
 
 // Cancelling is seen by whoever asks afterwards, whatever was known before.

@@ -164,7 +164,7 @@ func New(cfg Config) *Server {
 	s.capacity.most, s.capacity.mostOfAddress = cfg.MaxConnections, cfg.MaxPerAddress
 	s.capacity.mostOfUser = cfg.MaxPerUser
 	s.byUser.perSecond, s.byAddress.perSecond = cfg.RequestRate, cfg.RequestRatePerAddress
-	s.readings = readings{hub: cfg.Hub, rows: make(map[wire.Filter]*row)}
+	s.readings = readings{hub: cfg.Hub, rows: make(map[rowName]*row)}
 	s.polls = polls{hub: cfg.Hub, waiting: make(map[int64]map[chan look]struct{}), changed: make(chan struct{}, 1)}
 	s.metrics = newMetrics(s)
 	return s
