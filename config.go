@@ -43,7 +43,7 @@ type Config struct {
 	WindowSize     int           `env:"ATTUNE_WINDOW_SIZE" envDefault:"10000" desc:"notifications retained for replay"`
 	LogMaxAge      time.Duration `env:"ATTUNE_LOG_MAX_AGE" envDefault:"168h" desc:"how long the notification log keeps a row; what is older is deleted once a minute; 0: no limit by age"`
 	LogMaxRows     int64         `env:"ATTUNE_LOG_MAX_ROWS" envDefault:"1000000" desc:"rows that the notification log keeps, as counted once a minute; 0: no limit by number"`
-	Drain          time.Duration `env:"ATTUNE_DRAIN" envDefault:"5s" desc:"how long a shutdown waits for goodbyes and running actions; goodbyes are spread over four fifths of it"`
+	Drain          time.Duration `env:"ATTUNE_DRAIN" envDefault:"5s" desc:"how long a shutdown waits for goodbyes and running actions; goodbyes are spread over most of it"`
 	Runner         runnerMode    `env:"ATTUNE_RUNNER" envDefault:"auto" desc:"run actions here: true, false, or auto (only with our own PostgreSQL); with true, tables that are missing are created"`
 	Workers        int           `env:"ATTUNE_WORKERS" envDefault:"16" desc:"actions that run at once"`
 	JWTSecret      string        `env:"ATTUNE_JWT_SECRET" flag:"-" desc:"the secret of tokens that are signed by HS256, an Attune platform's JWT secret; it is no flag, as everybody can read those"`

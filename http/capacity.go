@@ -90,14 +90,15 @@ func (s *Server) whileOpen(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// sayGoodbye ends all streams that are open, one after the other over most of Drain, each
-// at a moment of its own: their clients shall not come back all at once. The rest of Drain
-// is for them to answer. At the end of ctx it does not wait any more.
+// sayGoodbye ends all streams that are open, one after the other over most of what
+// being unready left of Drain, each at a moment of its own: their clients shall not come
+// back all at once. The rest is for them to answer. At the end of ctx it does not wait
+// any more.
 func (s *Server) sayGoodbye(ctx context.Context) {
 	open := s.open.all()
 	begun := time.Now()
 	for i, c := range open {
-		turn := s.Drain * 4 / 5 / time.Duration(len(open))
+		turn := max(0, s.Drain-unreadyFor) * 4 / 5 / time.Duration(len(open))
 		wait := time.Until(begun.Add(time.Duration(i)*turn + rand.N(turn+1))) //nolint:gosec // no secret
 		if i > 0 && wait > 0 {                                                // the first goes at once: often it is the only one
 			select {

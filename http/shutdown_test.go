@@ -3,6 +3,7 @@ package http_test
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -125,6 +126,49 @@ func TestShutdown_Many(t *testing.T) {
 		}
 		d.within(t, drain+2*time.Second)
 	}, withDrain)
+}
+
+// TestShutdown_Spread: clients are told one after the other, over most of the drain, so
+// that they do not come back all at once; and the last one within the drain, however
+// short it is.
+func TestShutdown_Spread(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct{ drain, spread time.Duration }{
+		"5s": {5 * time.Second, 3500 * time.Millisecond}, "1s": {time.Second, 600 * time.Millisecond},
+		"500ms": {500 * time.Millisecond, 200 * time.Millisecond}, "200ms": {200 * time.Millisecond, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(s *server) {
+				t := s.t
+				const each = 20
+				goodbyes := make(chan time.Time, 2*each)
+				for range each {
+					c, st := s.patient("/ws"), s.eventsUnread()
+					c.text()
+					go func() {
+						c.closed()
+						goodbyes <- time.Now()
+						c.frame(true, wstest.Close, "\x03\xe9")
+					}()
+					go func() {
+						st.bye("server_shutdown")
+						goodbyes <- time.Now()
+					}()
+				}
+				d := s.shutDown()
+				var after []time.Duration
+				for range 2 * each {
+					after = append(after, (<-goodbyes).Sub(d.began))
+				}
+				slices.Sort(after)
+				first, half, last := after[0], after[each], after[2*each-1]
+				if first < 200*time.Millisecond || last > tt.drain || last-first < tt.spread || half-first < tt.spread/3 || last-half < tt.spread/3 {
+					t.Errorf("goodbyes after %v, want them spread over %s, between 200ms and %s", after, tt.spread, tt.drain)
+				}
+				d.within(t, tt.drain+2*time.Second)
+			}, func(cfg *setup) { cfg.Drain = tt.drain })
+		})
+	}
 }
 
 // TestShutdown_Deaf: whatever clients do or leave undone, Run returns in time, and
