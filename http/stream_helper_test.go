@@ -132,12 +132,18 @@ func (s *server) eventsUnread() *stream {
 	s.t.Helper()
 	c := s.raw("GET /events HTTP/1.1\r\nHost: attune\r\n\r\n")
 	_ = c.conn.SetDeadline(time.Now().Add(24 * time.Hour))
+	return c.stream()
+}
+
+// stream reads the answer to a request for an event stream, its retry and its welcome.
+func (c *raw) stream() *stream {
+	c.t.Helper()
 	resp, err := http.ReadResponse(c.r, nil)
 	if err != nil {
-		s.t.Fatal(err)
+		c.t.Fatal(err)
 	}
-	s.t.Cleanup(func() { _ = resp.Body.Close() })
-	st := &stream{t: s.t, resp: resp, r: bufio.NewReader(resp.Body), under: c}
+	c.t.Cleanup(func() { _ = resp.Body.Close() })
+	st := &stream{t: c.t, resp: resp, r: bufio.NewReader(resp.Body), under: c}
 	st.block()
 	st.block()
 	return st
