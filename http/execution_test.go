@@ -298,6 +298,48 @@ func TestExecution_WaitersShareReads(t *testing.T) {
 	}
 }
 
+// TestExecution_WaitersShareRounds: while no notifications arrive, all who wait, for
+// whatever execution, cost one read every two seconds, and each is answered.
+func TestExecution_WaitersShareRounds(t *testing.T) {
+	rows := &executions{}
+	inBubble(t, func(s *server) {
+		t := s.t
+		const waited, each = 100, 3
+		s.hub.SetMode(wire.ModeDegraded)
+		answers := make(chan answer, waited*each)
+		for id := range int64(waited) {
+			rows.put(id, wire.StatusRunning)
+			for range each {
+				go func() {
+					a, err := s.try(http.MethodGet, path(id)+"?wait=5m&until=terminal", "")
+					if err != nil {
+						a.body = err.Error()
+					}
+					answers <- a
+				}()
+			}
+		}
+		pass(time.Second)
+		if n := rows.count(); n > 4 { // two rounds, one of them perhaps with a single one, and what the ticker reads
+			t.Errorf("%d reads for the first looks of %d", n, waited*each)
+		}
+		pass(10 * time.Second)
+		equal(t, "reads in 10 s", rows.count(), 5)
+		equal(t, "answers", len(answers), 0)
+		for id := range int64(waited) {
+			rows.put(id, wire.StatusCompleted)
+		}
+		pass(2 * time.Second)
+		equal(t, "answers", len(answers), waited*each)
+		for range waited * each {
+			if a := <-answers; a.status != 200 || !strings.Contains(a.body, `"completed"`) {
+				t.Errorf("%d %s", a.status, a.body)
+			}
+		}
+		equal(t, "reads for the end", rows.count(), 1)
+	}, func(cfg *setup) { cfg.Executions = rows })
+}
+
 func TestExecutions_List(t *testing.T) {
 	t.Parallel()
 	k := startStack(t, false)

@@ -59,7 +59,8 @@ func TestMetrics(t *testing.T) {
 	s := start(t, func(cfg *setup) {
 		cfg.Source = func() attunehttp.SourceStats {
 			return attunehttp.SourceStats{
-				Live: true, CanarySeconds: 0.25, Reconnects: 3,
+				Live: true, CanarySeconds: 0.25, Reconnects: 3, QueueUsage: 0.5,
+				Log:           &attunehttp.LogStats{Head: 120, Pruned: 20, Lag: 4, Losses: 5, Polling: true},
 				Notifications: map[string]uint64{"execution_created": 7}, Skipped: map[string]uint64{"invalid_json": 2},
 			}
 		}
@@ -82,6 +83,12 @@ func TestMetrics(t *testing.T) {
 		`attune_canary_seconds`:                                             0.25,
 		`attune_source_live`:                                                1,
 		`attune_listener_reconnects_total`:                                  3,
+		`attune_pg_notification_queue_usage`:                                0.5,
+		`attune_log_head`:                                                   120,
+		`attune_log_lag`:                                                    4,
+		`attune_log_retained`:                                               100,
+		`attune_log_losses_total`:                                           5,
+		`attune_log_polling`:                                                1,
 	} {
 		equal(t, series, s.metric(series), want)
 	}
@@ -135,6 +142,7 @@ func TestMetrics_Elsewhere(t *testing.T) {
 	m := *s
 	m.url = "http://" + ln.Addr().String()
 	equal(t, "live", m.metric("attune_source_live"), 0)
+	equal(t, "log", m.metric("attune_log_head"), -1) // there is none
 	m.get("/livez").problem(404, "not_found")
 	m.do("POST", "/metrics", "").problem(405, "method_not_allowed")
 	m.do("HEAD", "/metrics", "").want(200)

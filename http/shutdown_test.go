@@ -242,6 +242,47 @@ func TestShutdown_LongPoll(t *testing.T) {
 	equal(t, "matching", (<-matching).status, 304)
 }
 
+// TestShutdown_Post: what was accepted is finished, and what comes later is refused before
+// anything is done, so that it may be tried elsewhere.
+func TestShutdown_Post(t *testing.T) {
+	t.Parallel()
+	for name, post := range map[string]struct {
+		path, body string
+		status     int
+	}{
+		"Create": {"/executions", `{"action_ref":"core.noop"}`, 201},
+		"Cancel": {path(7) + "/cancel", "", 202},
+	} {
+		t.Run(name, func(t *testing.T) {
+			actions := held{called: make(chan struct{}, 1), let: make(chan struct{})}
+			inBubble(t, func(s *server) {
+				t := s.t
+				actions.called, actions.let = make(chan struct{}, 1), make(chan struct{})
+				accepted := make(chan answer, 1)
+				go func() {
+					a, err := s.try(http.MethodPost, post.path, post.body)
+					if err != nil {
+						a.body = err.Error()
+					}
+					accepted <- a
+				}()
+				<-actions.called
+				d := s.shutDown()
+				a := s.do(http.MethodPost, post.path, post.body)
+				a.problem(503, "not_ready", "shutting down")
+				equal(t, "Retry-After", a.header.Get("Retry-After"), "5")
+				pass(3 * time.Second) // in the middle of the drain
+				equal(t, "called", len(actions.called), 0)
+				close(actions.let)
+				a = <-accepted
+				a.t = t
+				a.want(post.status)
+				d.within(t, drain)
+			}, withDrain, func(cfg *setup) { cfg.Executions, cfg.Actions = &executions{}, &actions })
+		})
+	}
+}
+
 // TestRun_ListenerFails: Run says so, and leaves nothing behind.
 func TestRun_ListenerFails(t *testing.T) {
 	t.Parallel()
