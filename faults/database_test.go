@@ -208,16 +208,57 @@ func (db *database) commit(count, size int) {
 	}
 }
 
+// writeMany calls faults.write for a range of numbers.
+const writeMany = `SELECT faults.write(n, n, 'orders', (n % $3)::text, NULL, repeat('x', $4)) FROM generate_series($1::bigint, $2::bigint) n`
+
 // bulk writes orders of a size, all in one transaction.
 func (db *database) bulk(count, size int) {
 	db.t.Helper()
-	last := db.ids.Add(int64(count))
-	first := last - int64(count) + 1
+	first, last := db.nextMany(count)
+	db.exec(writeMany, first, last, entities, size)
+}
+
+// nextMany returns the first and the last number of orders that are about to be written.
+func (db *database) nextMany(count int) (first, last int64) {
+	last = db.ids.Add(int64(count))
+	first = last - int64(count) + 1
 	for n := first; n <= last; n++ {
 		db.ask(order{n: n})
 	}
-	db.exec(`SELECT faults.write(n, n, 'orders', (n % $3)::text, NULL, repeat('x', $4)) FROM generate_series($1::bigint, $2::bigint) n`,
-		first, last, entities, size)
+	return first, last
+}
+
+// bursts writes that many small orders in one transaction, and again every so often,
+// until the function returned is called.
+func (db *database) bursts(count int, every time.Duration) (stop func()) {
+	ctx, cancel := context.WithCancel(db.t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		conn, err := db.connect(ctx)
+		if err != nil {
+			db.t.Error(err)
+			return
+		}
+		defer conn.Close(context.WithoutCancel(ctx))
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			first, last := db.nextMany(count)
+			if _, err := conn.Exec(context.WithoutCancel(ctx), writeMany, first, last, entities, 20); err != nil {
+				db.t.Error(err)
+				return
+			}
+		}
+	})
+	return func() {
+		cancel()
+		wg.Wait()
+	}
 }
 
 // fence writes the last notification, which every client is subscribed to, and
@@ -238,7 +279,8 @@ func (db *database) fence() faults.Body {
 	return db.read(`SELECT tx, n, entity_type, entity_id, user_id, payload FROM faults.commits WHERE n = $1`, o.n)[0].commit.Body
 }
 
-// load writes at a rate from several sessions until the function returned is called.
+// load has several sessions make transactions, in all so many a second if the machine is
+// fast enough, until the function returned is called.
 // Sessions commit in another order than they began in, roll back, hold transactions
 // open and say the same twice; a session that is lost is made anew.
 func (db *database) load(sessions, perSecond int) (stop func()) {
