@@ -35,7 +35,7 @@ func TestCursor_Unprovable(t *testing.T) {
 		if source == sourceLog {
 			s.db.commit(10, 10)
 			reference.lastCursor(111) // with the two frames before the notifications
-			s.db.prune()
+			s.db.prune(1)
 			ownReason = "cursor_expired" // and the window that would still have it is the process's
 		}
 		s.fault(s.server.kill)

@@ -65,7 +65,17 @@ const schemaLog = schema + `
 	BEGIN
 		INSERT INTO faults.commits VALUES (id, NULL, DEFAULT, n, entity_type, entity_id, user_id, body::text);
 		PERFORM attune_live.notify('` + channel + `', entity_type, entity_id, body, user_id);
-	END $$;`
+	END $$;` + schemaPruned
+
+// schemaPruned keeps for the oracle what is deleted from the log.
+const schemaPruned = `
+	CREATE TABLE faults.pruned (LIKE attune_live.notification_log);
+	CREATE FUNCTION faults.keep() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		INSERT INTO faults.pruned SELECT OLD.*;
+		RETURN NULL;
+	END $$;
+	CREATE TRIGGER keep AFTER DELETE ON attune_live.notification_log FOR EACH ROW EXECUTE FUNCTION faults.keep();`
 
 // write calls faults.write.
 const write = `SELECT faults.write($1, $2, $3, $4, $5, $6)`
@@ -383,7 +393,7 @@ func (db *database) commits() ([]faults.Commit, []faults.Violation) {
 		return slices.Insert(folded(written), db.kept, db.lost...), nil
 	}
 	logged := db.read(`SELECT 0, (payload->>'n')::bigint, entity_type, entity_id, user_id, payload::text
-		FROM attune_live.notification_log ORDER BY seq`)
+		FROM (SELECT * FROM attune_live.notification_log UNION ALL SELECT * FROM faults.pruned) l ORDER BY seq`)
 	var bodies []faults.Body
 	for _, w := range written {
 		bodies = append(bodies, w.commit.Body)
@@ -394,28 +404,6 @@ func (db *database) commits() ([]faults.Commit, []faults.Violation) {
 	}
 	found := faults.CompareLog(bodies, commits)
 	return slices.Insert(commits, db.kept, db.lost...), found
-}
-
-// prune deletes everything from the log, as a server does with what is old. The oracle
-// still knows of it. Nobody may be writing.
-func (db *database) prune() {
-	db.t.Helper()
-	before, found := db.commits()
-	if len(found) > 0 || len(db.lost) > 0 {
-		db.t.Fatalf("pruning a log that is not all there: %v", found)
-	}
-	db.exec(`UPDATE attune_live.notification_log SET created = now() - interval '1 day'`)
-	pool, err := pgxpool.New(db.t.Context(), db.url)
-	if err != nil {
-		db.t.Fatal(err)
-	}
-	defer pool.Close()
-	deleted, err := live.Prune(db.t.Context(), pool, live.Retention{MaxAge: time.Hour})
-	if err != nil || deleted != int64(len(before)) {
-		db.t.Fatalf("pruned %d of %d rows: %v", deleted, len(before), err)
-	}
-	db.exec(`DELETE FROM faults.commits`)
-	db.lost = before
 }
 
 // row is a notification as the oracle has it.

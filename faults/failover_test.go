@@ -101,6 +101,8 @@ func TestFailover_Lossy(t *testing.T) {
 		s.server.ready()
 		s.subscribed()
 		s.note = fmt.Sprintf("%d lost with the primary", len(s.db.lost))
+		s.allTold()
+		s.db.bulk(300, 10) // from positions that were given before
 		s.db.commit(200, 10)
 		s.finish()
 		for _, c := range s.clients {
@@ -214,6 +216,15 @@ func (n *node) promote(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _ = conn.Exec(ctx, `SELECT pg_reload_conf()`)
+}
+
+// allTold waits until every client was told of a gap, which excuses nothing that is asked
+// for from then on.
+func (s *scene) allTold() {
+	s.t.Helper()
+	for _, c := range s.clients {
+		eventually(s.t, "client "+c.record.Name+" is told of a gap", func() bool { return len(c.gaps()) > 0 })
+	}
 }
 
 // gaps returns the reasons of the gaps that the client was told of.
