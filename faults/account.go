@@ -31,15 +31,17 @@ func CompareLog(committed []Body, log []Commit) []Violation {
 type Sample struct {
 	At time.Time
 	// Resident is the process's memory, Queued what waits in all its queues, in bytes;
-	// Queues is how many there are.
+	// Queues is how many there are, and Fullest how many messages wait in the fullest.
 	Resident, Queued int64
-	Queues           int
+	Queues, Fullest  int
 }
 
 // Caps bound a server's memory. A queue accepts what it has room to begin with, so it
-// may hold one message, of up to QueueOver bytes, beyond its cap.
+// may hold one message, of up to QueueOver bytes, beyond its cap. No queue may hold more
+// than Messages, however little the others hold.
 type Caps struct {
 	Resident, Queue, QueueOver int64
+	Messages                   int
 }
 
 // CheckMemory checks samples against caps.
@@ -51,6 +53,9 @@ func CheckMemory(name string, samples []Sample, caps Caps) []Violation {
 		}
 		if most := int64(s.Queues) * (caps.Queue + caps.QueueOver); s.Queued > most {
 			violations = append(violations, Violation{Kind: Memory, Client: name, Frame: i, Detail: fmt.Sprintf("%d bytes in %d queues, cap %d", s.Queued, s.Queues, most)})
+		}
+		if s.Fullest > caps.Messages {
+			violations = append(violations, Violation{Kind: Memory, Client: name, Frame: i, Detail: fmt.Sprintf("%d messages in the fullest queue, cap %d", s.Fullest, caps.Messages)})
 		}
 	}
 	return violations

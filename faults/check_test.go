@@ -276,7 +276,7 @@ func TestCompareLog(t *testing.T) {
 
 func TestCheckMemory(t *testing.T) {
 	t.Parallel()
-	caps := faults.Caps{Resident: 1000, Queue: 100, QueueOver: 20}
+	caps := faults.Caps{Resident: 1000, Queue: 100, QueueOver: 20, Messages: 8}
 	for _, tt := range []struct {
 		sample faults.Sample
 		want   int
@@ -285,6 +285,8 @@ func TestCheckMemory(t *testing.T) {
 		{faults.Sample{Resident: 1001, Queued: 240, Queues: 2}, 1},
 		{faults.Sample{Resident: 1000, Queued: 241, Queues: 2}, 1},
 		{faults.Sample{Resident: 1001, Queued: 1}, 2},
+		{faults.Sample{Queued: 100, Queues: 20, Fullest: 8}, 0},
+		{faults.Sample{Queued: 100, Queues: 20, Fullest: 9}, 1}, // though all together have room
 	} {
 		if v := faults.CheckMemory("server", []faults.Sample{tt.sample}, caps); len(v) != tt.want {
 			t.Errorf("%+v: %v, want %d", tt.sample, v, tt.want)

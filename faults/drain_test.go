@@ -113,6 +113,8 @@ func TestDrain(t *testing.T) {
 	if late-early < drain/2 {
 		violation(-1, "eight tenths of the goodbyes within %s, want them spread over the drain of %s", late-early, drain)
 	}
+	samples := []faults.Sample{{At: began, Resident: resident}}
+	report.Violations = append(report.Violations, faults.CheckMemory("server", samples, faults.Caps{Resident: int64(times(64, 160)) << 20})...)
 	if took > drain+slack {
 		violation(-1, "the process ended after %s", took)
 	}

@@ -88,6 +88,22 @@ func newServer(t *testing.T, binary string, env ...string) *server {
 	return s
 }
 
+// setting returns the number that a variable of the process has.
+func (s *server) setting(name string) int {
+	s.t.Helper()
+	text := ""
+	for _, variable := range s.env {
+		if value, ok := strings.CutPrefix(variable, name+"="); ok {
+			text = value // the last one counts
+		}
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		s.t.Fatalf("%s: %v", name, err)
+	}
+	return n
+}
+
 // start starts the process; the one before has ended.
 func (s *server) start() {
 	s.t.Helper()
@@ -194,6 +210,7 @@ type stats struct {
 	} `json:"source"`
 	Hub struct {
 		Subscribers int   `json:"subscribers"`
+		QueuedMost  int   `json:"queued_most"`
 		QueuedBytes int64 `json:"queued_bytes"`
 	} `json:"hub"`
 	SlowConsumers map[string]int `json:"slow_consumers"`
@@ -248,7 +265,7 @@ func (s *server) sample() (stop func() []faults.Sample) {
 			}
 			sample := faults.Sample{At: time.Now(), Resident: s.resident()}
 			if v, err := s.stats(); err == nil {
-				sample.Queued, sample.Queues = v.Hub.QueuedBytes, v.Hub.Subscribers
+				sample.Queued, sample.Queues, sample.Fullest = v.Hub.QueuedBytes, v.Hub.Subscribers, v.Hub.QueuedMost
 			}
 			samples = append(samples, sample)
 		}

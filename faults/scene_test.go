@@ -183,7 +183,10 @@ func (s *scene) finish() {
 	case attunetest.RaceEnabled():
 		limit = residentRace
 	}
-	report.Violations = append(report.Violations, faults.CheckMemory("server", s.samples, faults.Caps{Resident: limit, Queue: queueBytes, QueueOver: 2 << 20})...)
+	report.Violations = append(report.Violations, faults.CheckMemory("server", s.samples, faults.Caps{
+		Resident: limit, Queue: queueBytes, QueueOver: 2 << 20,
+		Messages: s.server.setting("ATTUNE_QUEUE_SIZE") + 100, // the acknowledgements of one call come together
+	})...)
 	s.tell(report)
 }
 
