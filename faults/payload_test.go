@@ -19,21 +19,29 @@ func TestPayloads(t *testing.T) {
 		s.serve(s.db.url, patientCanary)
 		s.follow(s.server.url)
 		for range times(2, 20) {
-			for _, bytes := range []int{7998, 7999, 8000, 8001, 1 << 20} {
+			for _, bytes := range sizes() {
 				s.fault(func() { s.sized(bytes) })
 				s.db.commit(8, 100)
 			}
-			for _, payload := range []string{
-				``, `{`, `null`, `[]`, `"text"`, `{"entity_type":"orders"}`, `{"entity_id":1}`, `{"entity_type":7,"entity_id":1}`,
-				`{"entity_type":"orders","entity_id":1.5}`, `{"entity_type":"orders","entity_id":9223372036854775808}`,
-				`{"entity_type":"orders","entity_id":1,"user_id":"x"}`, `{"entity_type":"a b","entity_id":1}`, "\x01",
-			} {
+			for _, payload := range nonsense() {
 				s.fault(func() { s.db.exec(`SELECT pg_notify($1, $2)`, channel, payload) })
 			}
 			s.db.commit(8, 100)
 		}
 		s.finish()
 	})
+}
+
+// sizes are those of payloads at the edge of what NOTIFY takes, and far beyond it.
+func sizes() []int { return []int{7998, 7999, 8000, 8001, 1 << 20} }
+
+// nonsense are payloads that are no notification.
+func nonsense() []string {
+	return []string{
+		``, `{`, `null`, `[]`, `"text"`, `{"entity_type":"orders"}`, `{"entity_id":1}`, `{"entity_type":7,"entity_id":1}`,
+		`{"entity_type":"orders","entity_id":1.5}`, `{"entity_type":"orders","entity_id":9223372036854775808}`,
+		`{"entity_type":"orders","entity_id":1,"user_id":"x"}`, `{"entity_type":"a b","entity_id":1}`, "\x01",
+	}
 }
 
 // sized writes a notification whose NOTIFY payload, where there is one, has that many
