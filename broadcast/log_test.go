@@ -39,8 +39,20 @@ func (l *history) Read(_ context.Context, after, upTo uint64) ([]wire.Notificati
 	if after < l.gone {
 		return nil, 0, &wire.GapError{Reason: wire.GapCursorExpired}
 	}
+	if after >= uint64(len(l.rows)) { // a log that was made anew
+		return nil, upTo, nil
+	}
 	through := min(after+7, upTo, uint64(len(l.rows)))
 	return append([]wire.Notification(nil), l.rows[after:through]...), through, nil
+}
+
+// truncate forgets what came after that offset, whose numbers will be given again. Nobody
+// reads before told was called.
+func (l *history) truncate(offset uint64, told func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rows = l.rows[:offset:offset]
+	told()
 }
 
 func (l *history) Head(context.Context) (uint64, error) {
