@@ -17,6 +17,9 @@ type Entities interface {
 	// Get returns a row, with a nil Payload where there is none. Where no row can be
 	// looked for the error is a *wire.Error that says why.
 	Get(ctx context.Context, entityType, id string) (wire.Entity, error)
+	// GetMany returns rows of one type by their ids, each as Get does, in one query. For
+	// one that is not in the map Get is to be asked. Its errors are those of Get.
+	GetMany(ctx context.Context, entityType string, ids []string) (map[string]wire.Entity, error)
 	EntityLister
 }
 
@@ -55,14 +58,27 @@ func (s *Server) getEntity(w http.ResponseWriter, r *http.Request) {
 
 // readEntity reads a row; there is no body where there is none.
 func (s *Server) readEntity(ctx context.Context, entityType, id string, anew bool) (*reading, error) {
-	return s.readings.get(ctx, rowName{told: wire.EntityFilter(entityType, id)}, anew, func(ctx context.Context, r *sharedReading) error {
-		entity, err := s.Entities.Get(ctx, entityType, id)
+	return s.readings.get(ctx, rowName{entityType: entityType, id: id}, anew, func(ctx context.Context, r *sharedReading) error {
+		entity, err := s.loadEntity(ctx, entityType, id, r.round)
 		if err == nil && entity.Payload != nil {
 			r.owner = entity.UserID
 			r.set(entity)
 		}
 		return err
 	})
+}
+
+// loadEntity reads a row, in one query with all others of its table in its round.
+func (s *Server) loadEntity(ctx context.Context, entityType, id string, r *round) (wire.Entity, error) {
+	if r != nil {
+		entity, ok, err := r.entities[entityType].get(id, func(ids []string) (map[string]wire.Entity, error) {
+			return s.Entities.GetMany(ctx, entityType, ids)
+		})
+		if ok || err != nil {
+			return entity, err
+		}
+	}
+	return s.Entities.Get(ctx, entityType, id)
 }
 
 // parseEntity parses the type and the id in a path, which may be percent-encoded.

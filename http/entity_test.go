@@ -98,6 +98,11 @@ func (g *gated) Get(_ context.Context, entityType, _ string) (wire.Entity, error
 	return wire.Entity{EntityType: entityType, EntityID: wire.IntID(1), Payload: json.RawMessage(strconv.Itoa(n))}, nil
 }
 
+// GetMany implements attunehttp.Entities.
+func (*gated) GetMany(context.Context, string, []string) (map[string]wire.Entity, error) {
+	panic("nothing is read in rounds while notifications arrive")
+}
+
 // Those who ask while a query runs share the next one, which begins after they asked:
 // nobody gets a row from before. When many ask, what is known will do.
 func TestEntity_SharedReads(t *testing.T) {

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -152,9 +151,9 @@ func (s *Server) readExecution(ctx context.Context, id int64, anew bool) (*readi
 // loadExecution reads an execution, in one query with all others of its round.
 func (s *Server) loadExecution(ctx context.Context, id int64, r *round) (wire.Execution, error) {
 	if r != nil {
-		r.once.Do(func() { r.executions, r.err = s.getExecutions(ctx, s.readings.close(r)) })
-		if x, ok := r.executions[id]; ok || r.err != nil {
-			return x, r.err
+		x, ok, err := r.executions.get(id, func(ids []int64) (map[int64]wire.Execution, error) { return s.getExecutions(ctx, ids) })
+		if ok || err != nil {
+			return x, err
 		}
 	}
 	return s.Executions.Get(ctx, id)
@@ -162,21 +161,19 @@ func (s *Server) loadExecution(ctx context.Context, id int64, r *round) (wire.Ex
 
 // getExecutions reads executions; those that there are not are not in the map.
 func (s *Server) getExecutions(ctx context.Context, ids []int64) (map[int64]wire.Execution, error) {
-	found := make(map[int64]wire.Execution, len(ids))
-	for batch := range slices.Chunk(ids, maxReadings) {
-		executions, err := s.Executions.GetMany(ctx, batch)
-		if err != nil {
-			return nil, err
-		}
-		for _, x := range executions {
-			found[x.ID] = x
-		}
+	executions, err := s.Executions.GetMany(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[int64]wire.Execution, len(executions))
+	for _, x := range executions {
+		found[x.ID] = x
 	}
 	return found, nil
 }
 
 func executionName(id int64) rowName {
-	return rowName{told: executionFilter(id), execution: id, isExecution: true}
+	return rowName{entityType: "execution", id: strconv.FormatInt(id, 10), execution: id, isExecution: true}
 }
 
 func executionFilter(id int64) wire.Filter {

@@ -3,7 +3,9 @@ package http
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -44,9 +46,9 @@ var errBrokenOff = errors.New("the read was broken off")
 
 // rowName names a row that is read: an execution or an entity.
 type rowName struct {
-	told        wire.Filter // what is told of it matches
-	execution   int64
-	isExecution bool
+	entityType, id string // by which it is told of
+	execution      int64
+	isExecution    bool
 }
 
 // reading is a row as it was read.
@@ -83,7 +85,8 @@ type readings struct {
 	mu    sync.Mutex
 	rows  map[rowName]*row
 	swept time.Time
-	round *round // the latest, which may lie ahead
+	round *round    // that lies ahead, if any
+	began time.Time // the latest round, or when it will
 }
 
 // row is a row that is asked for.
@@ -103,15 +106,39 @@ type sharedReading struct {
 	err   error
 }
 
-// round is what is read at one time.
+// round is what is read at one time: of each table all rows in one query.
 type round struct {
-	begins time.Time
-	ids    []int64 // of executions; under readings.mu
-	closed bool    // to more of them; under readings.mu
+	begins     time.Time
+	executions roundTable[int64, wire.Execution]
+	entities   map[string]*roundTable[string, wire.Entity] // by type
+}
 
-	once       sync.Once
-	executions map[int64]wire.Execution // those of ids that there are
-	err        error
+// roundTable is what is read of one table in a round.
+type roundTable[K comparable, V any] struct {
+	ids []K // under readings.mu, until the round is closed
+
+	once sync.Once
+	rows map[K]V
+	err  error
+}
+
+// get returns a row, if it is among those that read returned for all ids: it is called
+// for the first who asks.
+func (t *roundTable[K, V]) get(id K, read func(ids []K) (map[K]V, error)) (row V, ok bool, err error) {
+	t.once.Do(func() {
+		t.rows = make(map[K]V, len(t.ids))
+		for ids := range slices.Chunk(t.ids, maxReadings) {
+			var rows map[K]V
+			if rows, t.err = read(ids); t.err != nil {
+				return
+			}
+			maps.Copy(t.rows, rows)
+		}
+	})
+	if row, ok = t.rows[id]; ok {
+		return row, true, nil
+	}
+	return row, false, t.err
 }
 
 // request is what somebody who asks for a row accepts.
@@ -193,7 +220,7 @@ func (rs *readings) join(name rowName, q request) (shared *sharedReading, mine, 
 	}
 	r.shared = &sharedReading{done: make(chan struct{}), err: errBrokenOff}
 	r.shared.begun = time.Now()
-	r.shared.watch, r.shared.cursor = rs.hub.Watch(name.told)
+	r.shared.watch, r.shared.cursor = rs.hub.Watch(wire.EntityFilter(name.entityType, name.id))
 	if rs.hub.Mode() != wire.ModeLive {
 		r.shared.round = rs.nextRound(name, r.shared.begun)
 		r.shared.begun = r.shared.round.begins
@@ -204,25 +231,36 @@ func (rs *readings) join(name rowName, q request) (shared *sharedReading, mine, 
 // nextRound has a row read in the next round, which begins now if there was none of late.
 // It is called with rs.mu held.
 func (rs *readings) nextRound(name rowName, now time.Time) *round {
-	if r := rs.round; r == nil || r.closed || !r.begins.After(now) {
+	if rs.round == nil || !rs.round.begins.After(now) {
 		begins := now
-		if r != nil && now.Before(r.begins.Add(roundEvery)) {
-			begins = r.begins.Add(roundEvery)
+		if earliest := rs.began.Add(roundEvery); now.Before(earliest) {
+			begins = earliest
 		}
-		rs.round = &round{begins: begins}
+		rs.round = &round{begins: begins, entities: make(map[string]*roundTable[string, wire.Entity])}
+		rs.began = begins
 	}
+	r := rs.round
 	if name.isExecution {
-		rs.round.ids = append(rs.round.ids, name.execution)
+		r.executions.ids = append(r.executions.ids, name.execution)
+		return r
 	}
-	return rs.round
+	table := r.entities[name.entityType]
+	if table == nil {
+		table = &roundTable[string, wire.Entity]{}
+		r.entities[name.entityType] = table
+	}
+	table.ids = append(table.ids, name.id)
+	return r
 }
 
-// close returns the executions of a round, to which none is added from now on.
-func (rs *readings) close(r *round) []int64 {
+// close has no more rows added to a round, and does not keep it: what is read in it is
+// only for those who wait.
+func (rs *readings) close(r *round) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	r.closed = true
-	return r.ids
+	if rs.round == r {
+		rs.round = nil
+	}
 }
 
 // load reads a row, when its time has come, and has it kept if it may be.
@@ -233,6 +271,7 @@ func (rs *readings) load(ctx context.Context, name rowName, shared *sharedReadin
 	defer close(shared.done)
 	if shared.round != nil {
 		<-time.After(time.Until(shared.begun))
+		rs.close(shared.round)
 	}
 	shared.err = load(ctx, shared)
 	shared.round = nil // the row may be kept, not all that was read with it

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -128,7 +129,7 @@ func TestReadings_Degraded(t *testing.T) {
 	k.get(path(ids[0])).want(200)
 }
 
-// countedEntities counts how often a row is read.
+// countedEntities counts how often rows are read.
 type countedEntities struct {
 	attunehttp.Entities
 	reads atomic.Int64
@@ -140,33 +141,58 @@ func (c *countedEntities) Get(ctx context.Context, entityType, id string) (wire.
 	return c.Entities.Get(ctx, entityType, id)
 }
 
-// All who wait for one row of a watched table share what they read.
+// GetMany implements attunehttp.Entities.
+func (c *countedEntities) GetMany(ctx context.Context, entityType string, ids []string) (map[string]wire.Entity, error) {
+	c.reads.Add(1)
+	return c.Entities.GetMany(ctx, entityType, ids)
+}
+
+// All who wait for rows of a watched table, one or many, also such as are not there, share
+// what they read.
 func TestReadings_DegradedEntity(t *testing.T) {
 	t.Parallel()
 	const waiters, asks = 40, 5
-	pool := watchedTables(t, `CREATE TABLE orders (id int PRIMARY KEY, status text); INSERT INTO orders VALUES (42, 'paid')`,
+	pool := watchedTables(t, `CREATE TABLE orders (id int PRIMARY KEY, status text); INSERT INTO orders VALUES (42, 'paid');
+		INSERT INTO orders SELECT i, 'of ' || i FROM generate_series(1000, 1019) i`,
 		map[string]live.WatchOptions{"orders": {}})
 	counted := &countedEntities{Entities: pg.NewEntities(pool)}
 	s := start(t, func(cfg *setup) { cfg.Entities = counted })
 	s.hub.SetMode(wire.ModeDegraded)
-	begun := time.Now()
-	looks := make(chan answer, waiters)
-	for range waiters {
-		go func() {
-			var a answer
-			for range asks {
-				a, _ = s.try(http.MethodGet, "/entities/orders/42", "")
-			}
-			looks <- a
-		}()
+	ask := func(id func(waiter int) string) []answer {
+		t.Helper()
+		before, begun := counted.reads.Load(), time.Now()
+		looks := make([]answer, waiters)
+		var wg sync.WaitGroup
+		for i := range looks {
+			wg.Go(func() {
+				for range asks {
+					looks[i], _ = s.try(http.MethodGet, "/entities/orders/"+id(i), "")
+				}
+			})
+		}
+		wg.Wait()
+		reads, took := counted.reads.Load()-before, time.Since(begun)
+		t.Logf("%d answers in %s, %d reads", waiters*asks, took, reads)
+		if most := int64(took/(500*time.Millisecond)) + 1; reads > most {
+			t.Errorf("%d reads in %s, want at most %d", reads, took, most)
+		}
+		return looks
 	}
-	for range waiters {
-		(<-looks).want(200)
+	for _, a := range ask(func(int) string { return "42" }) {
+		a.want(200)
 	}
-	reads, took := counted.reads.Load(), time.Since(begun)
-	t.Logf("%d answers in %s, %d reads", waiters*asks, took, reads)
-	if most := int64(took/(500*time.Millisecond)) + 1; reads > most {
-		t.Errorf("%d reads in %s, want at most %d", reads, took, most)
+	ids := func(i int) string {
+		if i < waiters-1 {
+			return strconv.Itoa(1000 + i)
+		}
+		return "no-number"
+	}
+	for i, a := range ask(ids) {
+		if i >= 20 {
+			a.problem(404, "not_found", "orders "+ids(i)+" was not found")
+		} else if of := `"of ` + ids(i) + `"`; !strings.Contains(a.want(200).body, of) {
+			t.Errorf("read %s, want %s", a.body, of)
+		}
 	}
 	if _, err := pool.Exec(t.Context(), `UPDATE orders SET status = 'shipped'`); err != nil {
 		t.Fatal(err)
@@ -189,6 +215,18 @@ func TestReadings_Named(t *testing.T) {
 
 // likeExecutions is a table that is watched as execution.
 type likeExecutions struct{ attunehttp.EntityLister }
+
+// GetMany implements attunehttp.Entities.
+func (e likeExecutions) GetMany(ctx context.Context, entityType string, ids []string) (map[string]wire.Entity, error) {
+	found := make(map[string]wire.Entity, len(ids))
+	for _, id := range ids {
+		var err error
+		if found[id], err = e.Get(ctx, entityType, id); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
 
 // Get implements attunehttp.Entities.
 func (likeExecutions) Get(_ context.Context, entityType, id string) (wire.Entity, error) {

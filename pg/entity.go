@@ -49,6 +49,16 @@ func (e *Entities) Get(ctx context.Context, entityType, id string) (entity wire.
 	return entity, err
 }
 
+// GetMany reads rows of one entity type in one query, each as Get does. One that is not
+// in the map could not be told: Get says why. Its errors are those of Get.
+func (e *Entities) GetMany(ctx context.Context, entityType string, ids []string) (entities map[string]wire.Entity, err error) {
+	err = e.read(ctx, entityType, func(table *live.EntityTable) error {
+		entities, err = table.ReadMany(ctx, e.pool, ids)
+		return err
+	})
+	return entities, err
+}
+
 // List reads the rows with the highest keys, those first, of those that are visibleTo's
 // or nobody's; nil: of all. Its errors are those of Get.
 func (e *Entities) List(ctx context.Context, entityType string, limit int, visibleTo *int64) (list wire.EntityList, err error) {

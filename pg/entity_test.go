@@ -42,12 +42,19 @@ func TestEntities_Get(t *testing.T) {
 		if err != nil || string(e.Payload) != payload || e.EntityType != "orders" || e.EntityID.String() != id {
 			t.Errorf("orders %s: %v, %+v %s, want %s", id, err, e, e.Payload, payload)
 		}
+		many, err := entities.GetMany(t.Context(), "orders", []string{id, "none"})
+		if e, none := many[id], many["none"]; err != nil || len(many) != 2 || string(e.Payload) != payload || e.EntityID.String() != id || none.Payload != nil {
+			t.Errorf("orders %s with another: %v, %+v, want %s", id, err, many, payload)
+		}
 	}
 	refused := func(code wire.Code, says string) {
 		t.Helper()
 		_, err := entities.Get(t.Context(), "orders", "42")
-		if e, ok := errors.AsType[*wire.Error](err); !ok || e.Code != code || !strings.Contains(e.Message, says) {
-			t.Errorf("%v, want %s with %q", err, code, says)
+		_, errMany := entities.GetMany(t.Context(), "orders", []string{"42"})
+		for _, err := range []error{err, errMany} {
+			if e, ok := errors.AsType[*wire.Error](err); !ok || e.Code != code || !strings.Contains(e.Message, says) {
+				t.Errorf("%v, want %s with %q", err, code, says)
+			}
 		}
 	}
 

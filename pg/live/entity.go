@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"attune/wire"
 )
@@ -26,7 +28,9 @@ type EntityTable struct {
 	entityType string
 	oid        uint32
 	types      string // those of its columns
+	keyType    string // bigint, text or uuid
 	one        string // the query for a row by its key
+	many       string // the query for those with any of some keys
 	newest     string // the query for those with the highest keys
 }
 
@@ -112,14 +116,15 @@ func findEntityTable(ctx context.Context, db DB, entityType string) (*EntityTabl
 	if err != nil {
 		return nil, &EntityError{fmt.Sprintf("%s is not as it was when it was watched: %v", ident(w.schema, w.name), err)}
 	}
-	one, newest := w.entitySQL(cs, o)
-	return &EntityTable{name: ident(w.schema, w.name), entityType: entityType, oid: w.oid, types: types, one: one, newest: newest}, nil
+	t := &EntityTable{name: ident(w.schema, w.name), entityType: entityType, oid: w.oid, types: types}
+	t.prepare(&w.relation, cs, o)
+	return t, nil
 }
 
-// entitySQL returns the queries for one row and for the newest: key, user and payload,
-// this by the expression of the triggers. Names in them mean what they should in the
-// search path that read sets.
-func (r *relation) entitySQL(cs columns, o WatchOptions) (one, newest string) {
+// prepare sets the queries for one row, for many and for the newest: key, user and
+// payload, this by the expression of the triggers. Names in them mean what they should in
+// the search path that read sets.
+func (t *EntityTable) prepare(r *relation, cs columns, o WatchOptions) {
 	row := trigger{Row: "e", User: "NULL::bigint"}
 	if cs.user != nil {
 		row.User = row.Row + "." + ident(cs.user.name) + "::bigint"
@@ -132,16 +137,18 @@ func (r *relation) entitySQL(cs columns, o WatchOptions) (one, newest string) {
 	if r.kind == "p" {
 		from = ident(r.schema, r.name)
 	}
-	keyType := cs.key.base
+	t.keyType = cs.key.base
 	switch {
 	case cs.key.isInteger():
-		keyType = "bigint"
+		t.keyType = "bigint"
 	case cs.key.isText():
-		keyType = "text"
+		t.keyType = "text"
 	}
 	key := row.Row + "." + ident(cs.key.name)
 	all := "SELECT " + key + "::text, " + row.User + ", " + object(members) + "\nFROM " + from + " AS " + row.Row
-	return all + "\nWHERE " + key + " = $1::text::" + keyType + " LIMIT 1", all + "\nWHERE $2::bigint IS NULL OR " + row.User + " IS NULL OR " + row.User + " = $2 ORDER BY " + key + " DESC LIMIT $1"
+	t.one = all + "\nWHERE " + key + " = $1::text::" + t.keyType + " LIMIT 1"
+	t.many = all + "\nWHERE " + key + " = ANY ($1::text[]::" + t.keyType + "[])"
+	t.newest = all + "\nWHERE $2::bigint IS NULL OR " + row.User + " IS NULL OR " + row.User + " = $2 ORDER BY " + key + " DESC LIMIT $1"
 }
 
 // Name returns the table's name as SQL writes it.
@@ -172,6 +179,67 @@ func (t *EntityTable) Read(ctx context.Context, db DB, id string) (wire.Entity, 
 		return none, nil
 	}
 	return t.entity(found, user, payload)
+}
+
+// ReadMany reads the rows with those keys in one query, each as Read does. One that can
+// not be told as a notification is not in the map, and keeps no other out: Read says why.
+func (t *EntityTable) ReadMany(ctx context.Context, db DB, ids []string) (map[string]wire.Entity, error) {
+	found := make(map[string]wire.Entity, len(ids))
+	possible := make([]string, 0, len(ids))
+	for _, id := range ids {
+		key, err := wire.TextID(id)
+		if err != nil {
+			return nil, err
+		}
+		found[id] = wire.Entity{EntityType: t.entityType, EntityID: key}
+		if t.isKey(id) {
+			possible = append(possible, id)
+		}
+	}
+	err := t.read(ctx, db, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, t.many, possible)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var (
+				key     string
+				user    *int64
+				payload string
+			)
+			if err := rows.Scan(&key, &user, &payload); err != nil {
+				return err
+			}
+			if none, asked := found[key]; !asked || none.Payload != nil {
+				continue // another spelling, or a key that is not unique
+			}
+			if entity, err := t.entity(key, user, payload); err == nil {
+				found[key] = entity
+			} else {
+				delete(found, key)
+			}
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read %d rows of %s: %w", len(ids), t.name, err)
+	}
+	return found, nil
+}
+
+// isKey reports whether the key's type has a value that is printed so. One id that it can
+// not have would fail a query for many.
+func (t *EntityTable) isKey(id string) bool {
+	switch t.keyType {
+	case "bigint":
+		n, err := strconv.ParseInt(id, 10, 64)
+		return err == nil && strconv.FormatInt(n, 10) == id
+	case "uuid":
+		var u pgtype.UUID
+		return u.Scan(id) == nil && u.String() == id
+	}
+	return true
 }
 
 // List reads the rows with the highest keys, those first, of those that are visibleTo's
@@ -244,7 +312,7 @@ func (t *EntityTable) entity(key string, user *int64, payload string) (wire.Enti
 	return wire.Entity{EntityType: n.EntityType, EntityID: n.EntityID, UserID: n.UserID, Payload: n.Payload}, nil
 }
 
-// IsOutdated reports whether Read failed because the table is no longer as it was
+// IsOutdated reports whether a read failed because the table is no longer as it was
 // when it was found.
 func IsOutdated(err error) bool {
 	server, refused := errors.AsType[*pgconn.PgError](err)

@@ -1,12 +1,14 @@
 package live_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 
 	"attune/pg/live"
 	"attune/wire"
@@ -50,6 +52,7 @@ func TestEntityTable_Read_AsNotified(t *testing.T) {
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(wire.EntityID{})); diff != "" {
 		t.Errorf("(-notified +read):\n%s", diff)
 	}
+	readMany(t, pool, found, key)
 }
 
 // A wide table's payload is put together from parts.
@@ -73,15 +76,51 @@ func TestEntityTable_Read_Wide(t *testing.T) {
 	}
 }
 
+// countedDB counts transactions.
+type countedDB struct {
+	live.DB
+
+	begun int
+}
+
+func (c *countedDB) Begin(ctx context.Context) (pgx.Tx, error) {
+	c.begun++
+	return c.DB.Begin(ctx)
+}
+
+// readMany reads rows, which it checks is one transaction, and the same as reading each.
+func readMany(t *testing.T, db live.DB, table *live.EntityTable, ids ...string) {
+	t.Helper()
+	want := make(map[string]wire.Entity, len(ids))
+	for _, id := range ids {
+		var err error
+		if want[id], err = table.Read(t.Context(), db, id); err != nil {
+			t.Errorf("read %s: %v", id, err)
+		}
+	}
+	counted := &countedDB{DB: db}
+	got, err := table.ReadMany(t.Context(), counted, ids)
+	if err != nil || counted.begun != 1 {
+		t.Errorf("read %q together: %v, %d transactions", ids, err, counted.begun)
+	}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(wire.EntityID{})); diff != "" {
+		t.Errorf("(-one by one +together):\n%s", diff)
+	}
+}
+
 // An id finds the row whose notifications have it, and no other.
 func TestEntityTable_Read_IDs(t *testing.T) {
 	pool := installed(t)
+	exec(t, pool, `CREATE DOMAIN domain_int AS int`, `CREATE DOMAIN domain_uuid AS uuid`, `CREATE DOMAIN domain_text AS text`)
 	for keyType, tt := range map[string]struct{ stored, others string }{
 		"smallint":     {"42", "042 4.2 42.0 abc 99999 9223372036854775808 - 42e0"},
 		"int":          {"-42", "-042 42 2147483648"},
 		"bigint":       {"9223372036854775807", "9223372036854775808 09223372036854775807 1e3"},
 		"uuid":         {"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11 a0eebc999c0b4ef8bb6d6bb9bd380a11 42 a0eebc99"},
 		"text":         {"Order-1.b_", "order-1.b_ Order-1 .. 42"},
+		"domain_int":   {"42", "042 abc 2147483648 9223372036854775808"},
+		"domain_uuid":  {"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "42 a0eebc999c0b4ef8bb6d6bb9bd380a11"},
+		"domain_text":  {"abc", "ABC 42"},
 		"varchar(200)": {strings.Repeat("x", 128), strings.Repeat("x", 127)},
 	} {
 		t.Run(keyType, func(t *testing.T) {
@@ -102,7 +141,31 @@ func TestEntityTable_Read_IDs(t *testing.T) {
 					t.Errorf("read %s: %v, %+v; want no row", id, err, e)
 				}
 			}
+			readMany(t, pool, table, append(strings.Fields(tt.others), tt.stored)...)
 		})
+	}
+}
+
+// A row that can not be told keeps no other out: it is left out, and Read says why.
+func TestEntityTable_ReadMany_Untold(t *testing.T) {
+	pool := installed(t)
+	exec(t, pool, `CREATE TABLE deep (id int PRIMARY KEY, doc json)`,
+		`INSERT INTO deep VALUES (1, '1'), (2, (repeat('[', 10001) || repeat(']', 10001))::json)`)
+	if err := live.Watch(t.Context(), pool, "deep", live.WatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	table, err := live.FindEntityTable(t.Context(), pool, "deep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e, err := table.Read(t.Context(), pool, "2"); err == nil {
+		t.Errorf("read %+v", e)
+	}
+	got, err := table.ReadMany(t.Context(), pool, []string{"1", "2", "3"})
+	_, untold := got["2"]
+	_, none := got["3"]
+	if err != nil || string(got["1"].Payload) != `{"id":1,"doc":1}` || untold || !none {
+		t.Errorf("%v, %+v", err, got)
 	}
 }
 
@@ -123,6 +186,7 @@ func TestEntityTable_Read_Relations(t *testing.T) {
 		if e, err := table.Read(t.Context(), pool, "1"); err != nil || (e.Payload != nil) != want {
 			t.Errorf("%s: %v, %+v", name, err, e)
 		}
+		readMany(t, pool, table, "1", "2")
 	}
 }
 
@@ -174,5 +238,6 @@ func TestEntityTable_Read_SearchPath(t *testing.T) {
 		if e, err := table.Read(t.Context(), pool, "1"); err != nil || string(e.Payload) != `{"id":1,"m":"fine"}` {
 			t.Errorf("%v, %s", err, e.Payload)
 		}
+		readMany(t, pool, table, "1", "2")
 	}
 }
