@@ -310,15 +310,16 @@ func Allowed(allow func(*wire.Notification) bool) ConnectOption {
 
 // Stats is a snapshot of a Hub.
 type Stats struct {
-	Mode        wire.Mode                 `json:"mode"`
-	Cursor      wire.Cursor               `json:"cursor"`
-	Subscribers int                       `json:"subscribers"`
-	Filters     int                       `json:"filters"` // different ones in use
-	Retained    int                       `json:"retained"`
-	Queued      int                       `json:"queued"`       // in all queues
-	QueuedMost  int                       `json:"queued_most"`  // in the fullest
-	QueuedBytes int                       `json:"queued_bytes"` // in all queues; frames are shared, so more than they take
-	Gaps        map[wire.GapReason]uint64 `json:"gaps"`         // announced to subscribers
+	Mode            wire.Mode                 `json:"mode"`
+	Cursor          wire.Cursor               `json:"cursor"`
+	Subscribers     int                       `json:"subscribers"`
+	Filters         int                       `json:"filters"` // different ones in use
+	Retained        int                       `json:"retained"`
+	Queued          int                       `json:"queued"`            // in all queues
+	QueuedMost      int                       `json:"queued_most"`       // in the fullest
+	QueuedBytes     int                       `json:"queued_bytes"`      // in all queues; frames are shared, so more than they take
+	QueuedBytesMost int                       `json:"queued_bytes_most"` // in the one that is largest so
+	Gaps            map[wire.GapReason]uint64 `json:"gaps"`              // announced to subscribers
 }
 
 // Stats returns a snapshot; it costs a look at every subscriber.
@@ -334,6 +335,7 @@ func (h *Hub) Stats() Stats {
 		stats.Queued += n
 		stats.QueuedBytes += bytes
 		stats.QueuedMost = max(stats.QueuedMost, n)
+		stats.QueuedBytesMost = max(stats.QueuedBytesMost, bytes)
 	}
 	return stats
 }

@@ -382,7 +382,7 @@ func TestHub_Stats(t *testing.T) {
 	drain(t, a)
 	h.Publish(execution(7))
 	diff(t, "in use", broadcast.Stats{
-		Mode: wire.ModeLive, Cursor: h.Cursor(), Subscribers: 3, Filters: 3, Retained: 4, Queued: 8, QueuedMost: 7, QueuedBytes: 8 * 204,
+		Mode: wire.ModeLive, Cursor: h.Cursor(), Subscribers: 3, Filters: 3, Retained: 4, Queued: 8, QueuedMost: 7, QueuedBytes: 8 * 204, QueuedBytesMost: 7 * 204,
 		Gaps: map[wire.GapReason]uint64{},
 	}, h.Stats())
 
@@ -398,5 +398,5 @@ func TestHub_Stats(t *testing.T) {
 		s.Close()
 	}
 	stats = h.Stats()
-	diff(t, "left over", []int{0, 0, 0, 0}, []int{stats.Subscribers, stats.Filters, stats.Queued, stats.QueuedMost})
+	diff(t, "left over", []int{0, 0, 0, 0, 0}, []int{stats.Subscribers, stats.Filters, stats.Queued, stats.QueuedMost, stats.QueuedBytesMost})
 }

@@ -31,14 +31,15 @@ func CompareLog(committed []Body, log []Commit) []Violation {
 type Sample struct {
 	At time.Time
 	// Resident is the process's memory, Queued what waits in all its queues, in bytes;
-	// Queues is how many there are, and Fullest how many messages wait in the fullest.
-	Resident, Queued int64
-	Queues, Fullest  int
+	// Queues is how many there are, Fullest how many messages wait in the fullest, and
+	// FullestBytes how many bytes in that with the most.
+	Resident, Queued, FullestBytes int64
+	Queues, Fullest                int
 }
 
 // Caps bound a server's memory. A queue accepts what it has room to begin with, so it
 // may hold one message, of up to QueueOver bytes, beyond its cap. No queue may hold more
-// than Messages, however little the others hold.
+// than that, or than Messages, however little the others hold.
 type Caps struct {
 	Resident, Queue, QueueOver int64
 	Messages                   int
@@ -53,6 +54,9 @@ func CheckMemory(name string, samples []Sample, caps Caps) []Violation {
 		}
 		if most := int64(s.Queues) * (caps.Queue + caps.QueueOver); s.Queued > most {
 			violations = append(violations, Violation{Kind: Memory, Client: name, Frame: i, Detail: fmt.Sprintf("%d bytes in %d queues, cap %d", s.Queued, s.Queues, most)})
+		}
+		if most := caps.Queue + caps.QueueOver; s.FullestBytes > most {
+			violations = append(violations, Violation{Kind: Memory, Client: name, Frame: i, Detail: fmt.Sprintf("%d bytes in the fullest queue, cap %d", s.FullestBytes, most)})
 		}
 		if s.Fullest > caps.Messages {
 			violations = append(violations, Violation{Kind: Memory, Client: name, Frame: i, Detail: fmt.Sprintf("%d messages in the fullest queue, cap %d", s.Fullest, caps.Messages)})

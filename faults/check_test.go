@@ -287,6 +287,8 @@ func TestCheckMemory(t *testing.T) {
 		{faults.Sample{Resident: 1001, Queued: 1}, 2},
 		{faults.Sample{Queued: 100, Queues: 20, Fullest: 8}, 0},
 		{faults.Sample{Queued: 100, Queues: 20, Fullest: 9}, 1}, // though all together have room
+		{faults.Sample{Queued: 120, Queues: 20, Fullest: 1, FullestBytes: 120}, 0},
+		{faults.Sample{Queued: 121, Queues: 20, Fullest: 1, FullestBytes: 121}, 1},
 	} {
 		if v := faults.CheckMemory("server", []faults.Sample{tt.sample}, caps); len(v) != tt.want {
 			t.Errorf("%+v: %v, want %d", tt.sample, v, tt.want)

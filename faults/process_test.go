@@ -209,9 +209,10 @@ type stats struct {
 		} `json:"log"`
 	} `json:"source"`
 	Hub struct {
-		Subscribers int   `json:"subscribers"`
-		QueuedMost  int   `json:"queued_most"`
-		QueuedBytes int64 `json:"queued_bytes"`
+		Subscribers     int   `json:"subscribers"`
+		QueuedMost      int   `json:"queued_most"`
+		QueuedBytes     int64 `json:"queued_bytes"`
+		QueuedBytesMost int64 `json:"queued_bytes_most"`
 	} `json:"hub"`
 	SlowConsumers map[string]int `json:"slow_consumers"`
 }
@@ -265,7 +266,8 @@ func (s *server) sample() (stop func() []faults.Sample) {
 			}
 			sample := faults.Sample{At: time.Now(), Resident: s.resident()}
 			if v, err := s.stats(); err == nil {
-				sample.Queued, sample.Queues, sample.Fullest = v.Hub.QueuedBytes, v.Hub.Subscribers, v.Hub.QueuedMost
+				sample.Queued, sample.Queues = v.Hub.QueuedBytes, v.Hub.Subscribers
+				sample.Fullest, sample.FullestBytes = v.Hub.QueuedMost, v.Hub.QueuedBytesMost
 			}
 			samples = append(samples, sample)
 		}

@@ -51,6 +51,11 @@ func TestStats(t *testing.T) {
 	equal(t, "source", got["source"].(map[string]any)["source"], any("listen"))
 	hub := got["hub"].(map[string]any)
 	equal(t, "hub", []any{hub["mode"], hub["cursor"], hub["subscribers"], hub["retained"]}, []any{"live", cursor, 1.0, 2.0})
+	for _, name := range []string{"queued", "queued_most", "queued_bytes", "queued_bytes_most"} {
+		if _, ok := hub[name].(float64); !ok {
+			t.Errorf("%s is %v", name, hub[name])
+		}
+	}
 	equal(t, "connections", got["connections"], any(map[string]any{"ws": 1.0, "sse": 0.0, "longpoll": 0.0}))
 }
 
