@@ -359,14 +359,20 @@ func (h *Hub) push(n *wire.Notification, frame *wire.Frame, place uint64) (full 
 	}
 	for _, key := range h.keys {
 		for _, s := range h.index[key] {
-			if s.round == h.round || place <= s.ahead || s.reads(n, place) {
+			if s.round == h.round || place <= s.ahead {
 				continue
 			}
 			s.round = h.round
+			own := frame
+			if !s.live.Load() {
+				if own = s.meanwhile(n, place); own == nil {
+					continue
+				}
+			}
 			if s.allow != nil && !s.allow(n) {
 				continue
 			}
-			if !s.push(false, s.frameOf(n, frame)) {
+			if !s.push(false, own) {
 				full = append(full, s)
 			}
 		}

@@ -7,25 +7,17 @@ import (
 	"attune/wire"
 )
 
-// catchUp adds to c what comes next for a subscriber that is not live. Who asked for the
-// latest is far behind where that is more than a chunk: it reads on for as long as what
-// it has can be made less, so that it is not behind for ever on a line that is too slow.
-func (s *Subscriber) catchUp(ctx context.Context, c *chunk) (more bool, err error) {
-	more, err = s.readOn(ctx, c)
-	behind := false
-	for s.latest && more && err == nil && c.read < readAhead {
-		if c.full() {
-			behind = true
-			if !c.makeRoom() {
-				return true, nil
-			}
-		}
-		more, err = s.readOn(ctx, c)
-	}
-	if behind {
-		c.makeRoom()
-	}
-	return more, err
+// chunk is what is taken at once of what is still to be read.
+type chunk struct {
+	frames []*wire.Frame
+	start  int // index of the first that was added
+	bytes  int // of those that were added
+	read   int // notifications that were looked at
+}
+
+func (c *chunk) add(frame *wire.Frame) {
+	c.frames = append(c.frames, frame)
+	c.bytes += len(frame.JSON())
 }
 
 // full reports whether c is worth a Take.
@@ -41,6 +33,30 @@ func (c *chunk) makeRoom() (ok bool) {
 }
 
 func chunkLimit() limit { return limit{messages: replayChunk, bytes: takeBytes} }
+
+// catchUp appends to dst what comes next for a subscriber that is not live. Who asked for
+// the latest is far behind where that is more than a chunk: it reads on for as long as what
+// it has can be made less, so that it is not behind for ever on a line that is too slow.
+func (s *Subscriber) catchUp(ctx context.Context, dst []*wire.Frame) ([]*wire.Frame, error) {
+	c := &chunk{frames: dst, start: len(dst)}
+	more, err := s.readOn(ctx, c)
+	far := false
+	for s.latest && more && err == nil && c.read < readAhead {
+		if c.full() {
+			if far = true; !c.makeRoom() {
+				break
+			}
+		}
+		more, err = s.readOn(ctx, c)
+	}
+	if far && !more {
+		c.makeRoom()
+	}
+	if more {
+		s.tellMore()
+	}
+	return c.frames, err
+}
 
 // readOn moves what is queued to c, which holds no notification that comes after what
 // is still to be read, then adds the next of that, and makes the subscriber live when
@@ -62,7 +78,11 @@ func (s *Subscriber) readOn(ctx context.Context, c *chunk) (more bool, err error
 	h := s.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	more, err = s.take(c, takeBytes-c.bytes)
+	queued := len(c.frames)
+	c.frames, more, err = s.take(c.frames, takeBytes-c.bytes)
+	for _, frame := range c.frames[queued:] {
+		c.bytes += len(frame.JSON())
+	}
 	if err != nil || s.live.Load() || !s.started || more {
 		return more, err
 	}
@@ -148,17 +168,12 @@ func (s *Subscriber) skip(reason wire.GapReason) *wire.Frame {
 	return wire.NewFrame(wire.Gap{Reason: reason, Cursor: h.cursor(h.offset)})
 }
 
-// reads reports whether a notification at that place is part of what s reads by itself, or
-// of what a gap will tell that s has missed.
-func (s *Subscriber) reads(n *wire.Notification, place uint64) bool {
-	return !s.live.Load() && (n.Cursor.Offset == place || s.breaks != s.hub.breaks)
-}
-
-// frameOf returns n's frame for s, which may be behind. From a later position than its own
-// it would not come back for what it still reads.
-func (s *Subscriber) frameOf(n *wire.Notification, frame *wire.Frame) *wire.Frame {
-	if s.live.Load() {
-		return frame
+// meanwhile returns what s, which is not live, gets at once of a notification at that place:
+// nothing where s will read it by itself, or be told by a gap that it has missed it. From a
+// later position than its own it would not come back for what it still reads.
+func (s *Subscriber) meanwhile(n *wire.Notification, place uint64) *wire.Frame {
+	if n.Cursor.Offset == place || s.breaks != s.hub.breaks {
+		return nil
 	}
 	own := *n
 	own.Cursor.Offset = s.offset

@@ -186,20 +186,21 @@ func (s *Subscriber) Ready() <-chan struct{} { return s.wake }
 // has ended, and the backlog's error when that cannot be read: the client may come
 // back with its cursor.
 func (s *Subscriber) Take(ctx context.Context, dst []*wire.Frame) ([]*wire.Frame, error) {
-	c := chunk{frames: dst, start: len(dst)}
-	var more bool
-	var err error
-	if s.live.Load() {
-		more, err = s.take(&c, takeBytes)
-	} else {
-		more, err = s.catchUp(ctx, &c)
+	if !s.live.Load() {
+		return s.catchUp(ctx, dst)
 	}
+	dst, more, err := s.take(dst, takeBytes)
 	if more {
-		s.hub.mu.Lock()
-		defer s.hub.unlock()
-		s.tell(true)
+		s.tellMore()
 	}
-	return c.frames, err
+	return dst, err
+}
+
+// tellMore says that not all was taken.
+func (s *Subscriber) tellMore() {
+	s.hub.mu.Lock()
+	defer s.hub.unlock()
+	s.tell(true)
 }
 
 // TakeQueued returns what is queued, appended to dst, but no more than one message
@@ -210,9 +211,8 @@ func (s *Subscriber) TakeQueued(dst []*wire.Frame, most int) (frames []*wire.Fra
 	if !s.live.Load() {
 		return dst, false, false
 	}
-	c := chunk{frames: dst}
-	more, err := s.take(&c, most)
-	return c.frames, more, err == nil
+	frames, more, err := s.take(dst, most)
+	return frames, more, err == nil
 }
 
 // Next waits until there is something to Take, and takes it. It returns the
@@ -245,26 +245,13 @@ func (s *Subscriber) End(reason error) {
 	s.end(reason)
 }
 
-// chunk is what is taken at once.
-type chunk struct {
-	frames []*wire.Frame
-	start  int // index of the first that was added
-	bytes  int // of those that were added
-	read   int // notifications that were looked at
-}
-
-func (c *chunk) add(frame *wire.Frame) {
-	c.frames = append(c.frames, frame)
-	c.bytes += len(frame.JSON())
-}
-
-// take moves what is queued to c, no more than one message beyond that many bytes, and
+// take moves what is queued to dst, no more than one message beyond that many bytes, and
 // reports whether something is left.
-func (s *Subscriber) take(c *chunk, most int) (more bool, err error) {
+func (s *Subscriber) take(dst []*wire.Frame, most int) (frames []*wire.Frame, more bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
-		return false, s.err
+		return dst, false, s.err
 	}
 	n, size := len(s.queue), s.bytes
 	if size > most {
@@ -272,12 +259,14 @@ func (s *Subscriber) take(c *chunk, most int) (more bool, err error) {
 			size += len(s.queue[n].JSON())
 		}
 	}
-	c.frames = append(c.frames, s.queue[:n]...)
-	c.bytes += size
-	left := copy(s.queue, s.queue[n:])
+	dst = append(dst, s.queue[:n]...)
+	left := 0
+	if n < len(s.queue) {
+		left = copy(s.queue, s.queue[n:])
+	}
 	clear(s.queue[left:])
 	s.queue, s.bytes = s.queue[:left], s.bytes-size
-	return left > 0, nil
+	return dst, left > 0, nil
 }
 
 // push queues frames if there is room for one, else it returns false. The caller holds
@@ -291,8 +280,8 @@ func (s *Subscriber) push(now bool, frames ...*wire.Frame) bool {
 	if s.full() && !s.makeRoom() {
 		return false
 	}
-	s.queue = append(s.queue, frames...)
-	for _, frame := range frames {
+	for _, frame := range frames { // nearly always one
+		s.queue = append(s.queue, frame)
 		s.bytes += len(frame.JSON())
 	}
 	filling := s.halfFull()
