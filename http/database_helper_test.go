@@ -29,20 +29,27 @@ type stack struct {
 	reads *readCounter
 }
 
-// readCounter counts how often executions were read by id. It traces the pool of the
-// server; the tests' own statements do not look like that.
+// readCounter counts how often executions were read by id, each read when it has ended. It
+// traces the pool of the server; the tests' own statements do not look like that.
 type readCounter struct{ n atomic.Int64 }
+
+// counts is the key of what marks the context of a query that counts.
+type counts struct{}
 
 // TraceQueryStart implements pgx.QueryTracer.
 func (r *readCounter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
 	if strings.HasPrefix(data.SQL, "SELECT id, action_ref") && (strings.HasSuffix(data.SQL, "WHERE id = $1") || strings.HasSuffix(data.SQL, "WHERE id = ANY($1)")) {
-		r.n.Add(1)
+		return context.WithValue(ctx, counts{}, true)
 	}
 	return ctx
 }
 
 // TraceQueryEnd implements pgx.QueryTracer.
-func (*readCounter) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+func (r *readCounter) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryEndData) {
+	if ctx.Value(counts{}) != nil {
+		r.n.Add(1)
+	}
+}
 
 // startStack runs a stack until t ends. Without a runner it is read-only.
 func startStack(tb testing.TB, withRunner bool, changes ...func(*setup)) *stack {

@@ -250,7 +250,7 @@ func TestExecution_WaitWithoutNotification(t *testing.T) {
 		id := k.insert(wire.StatusRunning)
 		done := make(chan answer)
 		go func() {
-			a, _ := k.try(http.MethodGet, path(id)+"?wait=300ms", "")
+			a, _ := k.try(http.MethodGet, path(id)+"?wait=3s", "")
 			done <- a
 		}()
 		k.connections("longpoll", 1)
