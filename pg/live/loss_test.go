@@ -309,7 +309,16 @@ func TestLoss_Deadlock(t *testing.T) {
 // TestWatch_NoRights has a role write that may do nothing but write the table, with a
 // search_path of functions that would do harm.
 func TestWatch_NoRights(t *testing.T) {
-	pool := installed(t)
+	t.Run("AtOnce", func(t *testing.T) { watchWithoutRights(t, installed(t)) })
+	t.Run("ThroughOutbox", func(t *testing.T) {
+		pool := installed(t)
+		exec(t, pool, `CREATE TABLE deferred (id int PRIMARY KEY REFERENCES deferred DEFERRABLE)`)
+		watchWithoutRights(t, pool)
+	})
+}
+
+func watchWithoutRights(t *testing.T, pool *pgxpool.Pool) {
+	t.Helper()
 	role := newRole(t, pool, "writer")
 	exec(t, pool,
 		`CREATE TABLE orders (id text PRIMARY KEY, total int)`,
@@ -322,7 +331,8 @@ func TestWatch_NoRights(t *testing.T) {
 		`nextval(text) RETURNS bigint`, `nextval(regclass) RETURNS bigint`, `octet_length(text) RETURNS int`,
 		`pg_notify(text, text) RETURNS void`, `concat(text, text) RETURNS text`, `pg_advisory_xact_lock(bigint) RETURNS void`,
 		`json_build_object(text, text, text, text, text, int) RETURNS json`, `set_config(text, text, boolean) RETURNS text`,
-		`pg_notification_queue_usage() RETURNS float8`, `current_setting(text, boolean) RETURNS text`, `clock_timestamp() RETURNS timestamptz`,
+		`pg_notification_queue_usage() RETURNS float8`, `pg_try_advisory_xact_lock(bigint) RETURNS boolean`, `concat_ws(text, text, text) RETURNS text`, `left(text, int) RETURNS text`,
+		`current_setting(text) RETURNS text`, `current_setting(text, boolean) RETURNS text`, `clock_timestamp() RETURNS timestamptz`,
 	} {
 		traps = append(traps, `CREATE FUNCTION evil.`+f+` LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'evil ran'; END $$`)
 	}
@@ -330,6 +340,12 @@ func TestWatch_NoRights(t *testing.T) {
 		`CREATE FUNCTION evil.gt(bigint, int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'evil ran'; END $$`,
 		`CREATE FUNCTION evil.eq(text, text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'evil ran'; END $$`,
 		`CREATE FUNCTION evil.cat(text, text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'evil ran'; END $$`,
+		`CREATE FUNCTION evil.same(bigint, bigint) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'evil ran'; END $$`,
+		`CREATE FUNCTION evil.larger(int, int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'evil ran'; END $$`,
+		`CREATE FUNCTION evil.more(float8, float8) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'evil ran'; END $$`,
+		`CREATE OPERATOR evil.= (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = evil.same)`,
+		`CREATE OPERATOR evil.> (LEFTARG = int, RIGHTARG = int, FUNCTION = evil.larger)`,
+		`CREATE OPERATOR evil.> (LEFTARG = float8, RIGHTARG = float8, FUNCTION = evil.more)`,
 		`CREATE OPERATOR evil.> (LEFTARG = bigint, RIGHTARG = int, FUNCTION = evil.gt)`,
 		`CREATE OPERATOR evil.= (LEFTARG = text, RIGHTARG = text, FUNCTION = evil.eq)`,
 		`CREATE OPERATOR evil.~ (LEFTARG = text, RIGHTARG = text, FUNCTION = evil.eq)`,
