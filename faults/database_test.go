@@ -250,20 +250,14 @@ func (db *database) bursts(count int, every time.Duration) (stop func()) {
 			return
 		}
 		defer conn.Close(context.WithoutCancel(ctx))
-		tick := time.NewTicker(every)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
+		repeat(ctx, every, func() (more bool) {
 			first, last := db.nextMany(count)
-			if _, err := conn.Exec(context.WithoutCancel(ctx), writeMany, first, last, entities, 20); err != nil {
+			_, err := conn.Exec(context.WithoutCancel(ctx), writeMany, first, last, entities, 20)
+			if err != nil {
 				db.t.Error(err)
-				return
 			}
-		}
+			return err == nil
+		})
 	})
 	return func() {
 		cancel()

@@ -249,6 +249,22 @@ func (s *server) resident() int64 {
 	return pages * int64(os.Getpagesize())
 }
 
+// repeat calls do every so often, until ctx is done or it wants no more.
+func repeat(ctx context.Context, every time.Duration, do func() (more bool)) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if !do() {
+			return
+		}
+	}
+}
+
 // sample samples the server's memory until the function returned is called, which
 // returns the samples.
 func (s *server) sample() (stop func() []faults.Sample) {
@@ -256,21 +272,15 @@ func (s *server) sample() (stop func() []faults.Sample) {
 	ctx, cancel := context.WithCancel(s.t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		tick := time.NewTicker(500 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
+		repeat(ctx, 500*time.Millisecond, func() (more bool) {
 			sample := faults.Sample{At: time.Now(), Resident: s.resident()}
 			if v, err := s.stats(); err == nil {
 				sample.Queued, sample.Queues = v.Hub.QueuedBytes, v.Hub.Subscribers
 				sample.Fullest, sample.FullestBytes = v.Hub.QueuedMost, v.Hub.QueuedBytesMost
 			}
 			samples = append(samples, sample)
-		}
+			return true
+		})
 	})
 	return func() []faults.Sample {
 		cancel()

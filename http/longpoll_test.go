@@ -101,6 +101,18 @@ func TestExecution_Wait(t *testing.T) {
 	k.connections("longpoll", 0)
 }
 
+// poll begins a long poll, and returns when the server waits: the answer comes later.
+func (k *stack) poll(path string) <-chan answer {
+	k.t.Helper()
+	done := make(chan answer)
+	go func() {
+		a, _ := k.try(http.MethodGet, path, "")
+		done <- a
+	}()
+	k.connections("longpoll", 1)
+	return done
+}
+
 // TestExecution_WaitWithoutNotification: what the hub does not bring is read when the
 // hub says that it may not bring everything, and at the end of the wait.
 func TestExecution_WaitWithoutNotification(t *testing.T) {
@@ -117,12 +129,7 @@ func TestExecution_WaitWithoutNotification(t *testing.T) {
 			k := k.in(t)
 			id := k.insert(wire.StatusRunning)
 			before := k.reads.n.Load()
-			done := make(chan answer)
-			go func() {
-				a, _ := k.try(http.MethodGet, path(id)+"?wait=1m", "")
-				done <- a
-			}()
-			k.connections("longpoll", 1)
+			done := k.poll(path(id) + "?wait=1m")
 			eventually(t, "the first look", func() bool { return k.reads.n.Load() > before })
 			k.failSilently(id)
 			tell()
@@ -135,12 +142,7 @@ func TestExecution_WaitWithoutNotification(t *testing.T) {
 		k.hub.SetMode(wire.ModeDegraded)
 		defer k.hub.SetMode(wire.ModeLive)
 		id := k.insert(wire.StatusRunning)
-		done := make(chan answer)
-		go func() {
-			a, _ := k.try(http.MethodGet, path(id)+"?wait=1m&until=terminal", "")
-			done <- a
-		}()
-		k.connections("longpoll", 1)
+		done := k.poll(path(id) + "?wait=1m&until=terminal")
 		k.failSilently(id)
 		begun := time.Now()
 		got := <-done
@@ -152,12 +154,7 @@ func TestExecution_WaitWithoutNotification(t *testing.T) {
 	t.Run("EndOfWait", func(t *testing.T) {
 		k := k.in(t)
 		id := k.insert(wire.StatusRunning)
-		done := make(chan answer)
-		go func() {
-			a, _ := k.try(http.MethodGet, path(id)+"?wait=500ms&until=terminal", "")
-			done <- a
-		}()
-		k.connections("longpoll", 1)
+		done := k.poll(path(id) + "?wait=500ms&until=terminal")
 		k.failSilently(id)
 		got := <-done
 		equal(t, "status", got.want(200).object()["status"], any("failed"))
@@ -165,12 +162,7 @@ func TestExecution_WaitWithoutNotification(t *testing.T) {
 	t.Run("Deleted", func(t *testing.T) {
 		k := k.in(t)
 		id := k.insert(wire.StatusRunning)
-		done := make(chan answer)
-		go func() {
-			a, _ := k.try(http.MethodGet, path(id)+"?wait=3s", "")
-			done <- a
-		}()
-		k.connections("longpoll", 1)
+		done := k.poll(path(id) + "?wait=3s")
 		k.exec(`DELETE FROM attune.execution WHERE id = $1`, id)
 		got := <-done
 		got.problem(404, "not_found")

@@ -279,16 +279,13 @@ func (t *EntityTable) List(ctx context.Context, db DB, limit int, visibleTo *int
 // same settings. To convert a column that has another type than it had, a function of
 // anybody's could run; so the table is held as it was found, or it is outdated.
 func (t *EntityTable) read(ctx context.Context, db DB, query func(tx pgx.Tx) error) error {
-	settle := `SELECT set_config('transaction_read_only', 'on', true)`
+	settled := []string{`set_config('transaction_read_only', 'on', true)`}
 	for _, s := range settings() {
-		settle += fmt.Sprintf(`, set_config(%s, %s, true)`, literal(s.name), literal(s.value))
+		settled = append(settled, fmt.Sprintf(`set_config(%s, %s, true)`, literal(s.name), literal(s.value)))
 	}
 	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 		batch := &pgx.Batch{}
-		for _, s := range settings() {
-			batch.Queue(`SELECT set_config($1, $2, true)`, s.name, s.value)
-		}
-		batch.Queue(`SELECT set_config('transaction_read_only', 'on', true)`)
+		batch.Queue(`SELECT ` + strings.Join(settled, `, `))
 		batch.Queue(`SELECT FROM ` + t.name + ` LIMIT 0`) // locks it; LOCK TABLE wants the right to read all columns
 		same := false
 		batch.Queue(`SELECT to_regclass($2)::oid = $1 AND coalesce((`+typesSQL+`), '') = $3`, t.oid, t.name, t.types).

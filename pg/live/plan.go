@@ -314,13 +314,13 @@ func (cs columns) settings() []string {
 // asWatched returns the condition that no column's type is another than it was. Types
 // that are not PostgreSQL's own need not be compared: they are printed, whatever they are.
 func (cs columns) asWatched(row string) string {
-	conditions := []string{"true"}
+	var conditions []string // one at least: a key's type is PostgreSQL's own
 	for _, c := range cs.all() {
 		if c.builtin {
 			conditions = append(conditions, fmt.Sprintf("pg_catalog.pg_typeof(%s.%s) OPERATOR(pg_catalog.=) %d::pg_catalog.oid", row, ident(c.name), c.typeOID))
 		}
 	}
-	return strings.Join(conditions[min(1, len(conditions)-1):], "\n            AND ")
+	return strings.Join(conditions, "\n            AND ")
 }
 
 // rekeyed returns the condition in the function of an update: there, unlike in that of
