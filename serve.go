@@ -231,6 +231,7 @@ func serverConfig(cfg Config, hub *broadcast.Hub, listener *pg.Listener, executi
 				Log: (*attunehttp.LogStats)(stats.Log),
 			}
 		},
+		SourceUnread: listener.Unread,
 	}
 	if executions != nil {
 		server.Executions = executions

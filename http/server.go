@@ -100,6 +100,9 @@ type Config struct {
 	Hub *broadcast.Hub
 	// Source tells the health of what feeds the hub.
 	Source func() SourceStats
+	// SourceUnread reports whether the source has more to read than it came to: then
+	// deliveries make way for it. It must be quick; nil: it never has.
+	SourceUnread func() bool
 	// Executions is nil where the database has no execution table.
 	Executions Executions
 	// Entities is nil where no notification log is followed.
@@ -160,6 +163,7 @@ type Server struct {
 // New returns a Server that Run starts.
 func New(cfg Config) *Server {
 	s := &Server{Config: cfg, started: time.Now(), closing: make(chan struct{})}
+	s.queue.source.unread = cfg.SourceUnread
 	s.Hub.OnSettled(s.queue.settle)
 	s.capacity.most, s.capacity.mostOfAddress = cfg.MaxConnections, cfg.MaxPerAddress
 	s.capacity.mostOfUser = cfg.MaxPerUser

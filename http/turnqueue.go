@@ -31,8 +31,9 @@ const (
 // and is bounded, so that none holds up the others; see stream.quickTurn.
 //
 // A write costs far more than a message. A busy stream that was delivered to less than a
-// pace ago is put off until the next tick, unless its queue fills up; while no stream is,
-// there is no tick.
+// pace ago is put off until the next tick, unless its queue fills up; while nothing is put
+// off, there is no tick. All make way for the source while that has more to read, unless
+// something is due that should not wait; see giveWay.
 type turnQueue struct {
 	mu      sync.Mutex
 	due     []*stream // from head on
@@ -40,6 +41,8 @@ type turnQueue struct {
 	putOff  []*stream
 	tick    *time.Timer
 	ticking bool
+	source  giveWay
+	urgent  bool // something in due should not wait
 
 	workers int
 	run     func() // work; kept, for a worker that starts must allocate nothing
@@ -70,6 +73,7 @@ func (q *turnQueue) add(c *stream, now bool) {
 	switch {
 	case now:
 		c.queued.Store(turnNow)
+		q.urgent = true
 	case at == turnNone:
 		c.queued.Store(turnDue)
 	}
@@ -88,6 +92,9 @@ func (q *turnQueue) settle() {
 	}
 	if due := len(q.due) - q.head; q.workers == 0 && due <= fewTurns && now.Sub(q.busySince) < busyFor {
 		for range due {
+			if !q.mayTake() {
+				break
+			}
 			q.takeNext()
 		}
 		now = time.Now()
@@ -100,6 +107,10 @@ func (q *turnQueue) settle() {
 func (q *turnQueue) hire() {
 	due := len(q.due) - q.head
 	if due == 0 || q.stopped {
+		return
+	}
+	if q.source.resting() && !q.urgent {
+		q.startTick()
 		return
 	}
 	if q.run == nil {
@@ -116,10 +127,20 @@ func (q *turnQueue) work() {
 	defer q.working.Done()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for q.head < len(q.due) {
+	for q.mayTake() {
 		q.takeNext()
 	}
 	q.workers--
+	if q.head < len(q.due) {
+		q.startTick()
+	}
+}
+
+// mayTake reports whether there is a turn to take now. It is called with q.mu held.
+func (q *turnQueue) mayTake() bool {
+	due := len(q.due) - q.head
+	q.urgent = q.urgent && due > 0
+	return q.source.next(due, q.urgent)
 }
 
 // takeNext takes the next turn, if there is one, or puts it off. It is called with
@@ -175,7 +196,7 @@ func (q *turnQueue) startTick() {
 	q.ticking = true
 }
 
-// takePutOff makes due what was put off.
+// takePutOff makes due what was put off, and has it taken with what is due already.
 func (q *turnQueue) takePutOff() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

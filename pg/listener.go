@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -88,6 +89,7 @@ type Listener struct {
 	receiver *receiver
 	health   *health
 	backoff  backoff
+	unread   atomic.Bool
 }
 
 // ListenerStats is a snapshot of a Listener.
@@ -131,7 +133,7 @@ func NewListener(cfg ListenerConfig, sink Sink) *Listener {
 func NewLogListener(cfg ListenerConfig, log *Log, sink LogSink) *Listener {
 	l := newListener(cfg, sink, func() {})
 	l.receiver = newReceiver(sink.PublishUnlogged, l.cfg.Logger)
-	l.feed = &logFeed{log: log, sink: sink, receiver: l.receiver, logger: l.cfg.Logger}
+	l.feed = &logFeed{log: log, sink: sink, receiver: l.receiver, logger: l.cfg.Logger, unread: &l.unread}
 	return l
 }
 
@@ -194,6 +196,10 @@ func (l *Listener) Run(ctx context.Context) error {
 // Live returns a channel that is closed when the first canary has come back.
 func (l *Listener) Live() <-chan struct{} { return l.health.live }
 
+// Unread reports whether there was more to read than what was published last: whoever
+// delivers may leave the listener time for it.
+func (l *Listener) Unread() bool { return l.unread.Load() }
+
 // Stats returns a snapshot.
 func (l *Listener) Stats() ListenerStats {
 	stats := ListenerStats{Channels: slices.Clone(l.channels)}
@@ -233,6 +239,7 @@ func (l *Listener) session(ctx context.Context, config *pgx.ConnConfig) error {
 		return err
 	}
 	defer s.close()
+	defer l.unread.Store(false)
 	l.health.listening(s.pid())
 	l.cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "listening",
 		slog.Int("channels", len(l.channels)), slog.Uint64("backend_pid", uint64(s.pid())))
@@ -271,7 +278,8 @@ func (l *Listener) receive(ctx context.Context, s *session) error {
 		if !due.IsZero() && due.Before(until) {
 			until = due
 		}
-		err := s.receiveUntil(ctx, until, func(ns []*pgconn.Notification, at time.Time) (more bool, err error) {
+		err := s.receiveUntil(ctx, until, func(ns []*pgconn.Notification, unread bool, at time.Time) (more bool, err error) {
+			l.unread.Store(unread)
 			defer l.receiver.publish()
 			for _, n := range ns {
 				counts, err := l.deliver(ctx, s, n, at)

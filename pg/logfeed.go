@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -74,6 +75,7 @@ type logFeed struct {
 	logger   *slog.Logger
 	conn     *pgx.Conn // the listen connection
 	pace     pace
+	unread   *atomic.Bool
 	heard    uint64 // rows announced until the last canary
 
 	mu    sync.Mutex
@@ -273,6 +275,7 @@ func (f *logFeed) readOn(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		f.unread.Store(c.full)
 		f.publish(c.notifications...)
 		f.refuse(ctx, c.refused)
 		f.advance(c.through)

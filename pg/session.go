@@ -67,10 +67,10 @@ func listen(ctx context.Context, config *pgx.ConnConfig, channels []string) (*se
 	return s, nil
 }
 
-// receiveUntil hands over what arrives until that time, what was read at once together,
-// or until deliver wants no more; then it returns nil. The error says why the connection
-// is lost, why ctx is done, or is deliver's.
-func (s *session) receiveUntil(ctx context.Context, until time.Time, deliver func([]*pgconn.Notification, time.Time) (more bool, err error)) error {
+// receiveUntil hands over what arrives until that time, what was read at once together and
+// whether there is more unread, or until deliver wants no more; then it returns nil. The
+// error says why the connection is lost, why ctx is done, or is deliver's.
+func (s *session) receiveUntil(ctx context.Context, until time.Time, deliver func(ns []*pgconn.Notification, unread bool, at time.Time) (more bool, err error)) error {
 	wait, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	var batch []*pgconn.Notification
@@ -81,7 +81,7 @@ func (s *session) receiveUntil(ctx context.Context, until time.Time, deliver fun
 		if len(ns) > 0 {
 			s.read.Store(int64(at.Sub(s.opened)))
 			var err error
-			if more, err = deliver(ns, at); err != nil {
+			if more, err = deliver(ns, unread, at); err != nil {
 				return err
 			}
 		}
