@@ -63,7 +63,7 @@ func coalesce(queue []*wire.Frame) (kept []*wire.Frame, bytes int) {
 	for at, count := range dropped {
 		n, _ := kept[at].Message.(wire.Notification) // nothing else is counted
 		n.Coalesced += count
-		kept[at] = wire.NewFrame(n)
+		kept[at] = wire.NewNotificationFrame(n)
 	}
 	slices.Reverse(kept)
 	for _, frame := range kept {

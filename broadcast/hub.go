@@ -160,7 +160,7 @@ func (h *Hub) PublishUnlogged(ns ...wire.Notification) {
 		n := &ns[i]
 		n.Cursor = h.cursor(h.offset)
 		// It comes after the latest, so it is news to whoever has read just up to there.
-		h.endSlow(h.push(n, wire.NewFrame(*n), h.offset+1))
+		h.endSlow(h.push(n, wire.NewNotificationFrame(*n), h.offset+1))
 		h.relieve()
 	}
 }
@@ -344,7 +344,7 @@ func (h *Hub) cursor(offset uint64) wire.Cursor { return wire.Cursor{Epoch: h.ep
 
 // retain encodes n and keeps it in the window.
 func (h *Hub) retain(n *wire.Notification) *wire.Frame {
-	frame := wire.NewFrame(*n)
+	frame := wire.NewNotificationFrame(*n)
 	h.window.add(n.Cursor.Offset, frame)
 	return frame
 }

@@ -125,7 +125,7 @@ func (s *Subscriber) addRead(c *chunk, read []wire.Notification, through uint64)
 		s.offset = n.Cursor.Offset
 		n.Cursor.Epoch = s.hub.epoch
 		if s.wants(&n) {
-			c.add(wire.NewFrame(n))
+			c.add(wire.NewNotificationFrame(n))
 		}
 	}
 	s.offset = through
@@ -177,7 +177,7 @@ func (s *Subscriber) meanwhile(n *wire.Notification, place uint64) *wire.Frame {
 	}
 	own := *n
 	own.Cursor.Offset = s.offset
-	return wire.NewFrame(own)
+	return wire.NewNotificationFrame(own)
 }
 
 // wants reports whether a filter that was there by then matches n, and n is allowed.

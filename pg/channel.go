@@ -81,19 +81,35 @@ func (e *SkipError) Error() string { return "skip notification: " + string(e.Rea
 // "user_id" that is an int64 or null. Names are compared exactly; of equal names the
 // last one counts, as in jsonb. Anything else is a *SkipError.
 func Decode(channel, payload string, at time.Time) (wire.Notification, error) {
+	_, n, err := decode(nil, channel, payload, at)
+	return n, err
+}
+
+// decode does as Decode, and appends the notification's payload to text, where it is.
+func decode(text []byte, channel, payload string, at time.Time) ([]byte, wire.Notification, error) {
 	// PostgreSQL checks text against the database's encoding, but SQL_ASCII checks nothing.
 	if !utf8.ValidString(payload) {
-		return wire.Notification{}, &SkipError{SkipInvalidJSON}
+		return text, wire.Notification{}, &SkipError{SkipInvalidJSON}
 	}
-	compact, ok := wire.Compact(payload) // removes white space and nothing else: the writer's tokens stay
+	from := len(text)
+	text, ok := wire.Compact(text, payload) // removes white space and nothing else: the writer's tokens stay
 	if !ok {
-		return wire.Notification{}, &SkipError{SkipInvalidJSON}
+		return text, wire.Notification{}, &SkipError{SkipInvalidJSON}
 	}
-	if !wire.IsObject(compact) {
-		return wire.Notification{}, &SkipError{SkipNotObject}
+	n := wire.Notification{NotificationType: channel, Payload: text[from:len(text):len(text)], Timestamp: at}
+	if err := decodeMembers(&n); err != nil {
+		return text[:from], wire.Notification{}, err
+	}
+	return text, n, nil
+}
+
+// decodeMembers sets what n's payload says of it.
+func decodeMembers(n *wire.Notification) error {
+	if !wire.IsObject(n.Payload) {
+		return &SkipError{SkipNotObject}
 	}
 	var entityType, entityID, entity, user json.RawMessage
-	for name, value := range wire.Members(compact) {
+	for name, value := range wire.Members(n.Payload) {
 		switch string(name) {
 		case "entity_type":
 			entityType = value
@@ -106,23 +122,23 @@ func Decode(channel, payload string, at time.Time) (wire.Notification, error) {
 		}
 	}
 
-	n := wire.Notification{NotificationType: channel, Payload: compact, Timestamp: at}
+	var ok bool
 	if n.EntityType, ok = wire.ParseString(entityType); !ok || !wire.IsTypeName(n.EntityType) {
-		return wire.Notification{}, &SkipError{SkipEntityType}
+		return &SkipError{SkipEntityType}
 	}
 	if entityID == nil {
 		entityID = entity
 	}
 	var err error
 	if n.EntityID, err = wire.ParseEntityID(entityID); err != nil {
-		return wire.Notification{}, &SkipError{SkipEntityID}
+		return &SkipError{SkipEntityID}
 	}
 	if user != nil && string(user) != "null" {
 		value, err := wire.ParseInt(user)
 		if err != nil {
-			return wire.Notification{}, &SkipError{SkipUserID}
+			return &SkipError{SkipUserID}
 		}
 		n.UserID = &value
 	}
-	return n, nil
+	return nil
 }

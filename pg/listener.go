@@ -29,7 +29,7 @@ const (
 // methods must be quick and must not call the Listener.
 type Sink interface {
 	// Publish hands over notifications without cursors, in order. It may give them
-	// cursors, and must not keep the slice.
+	// cursors, and must keep neither the slice nor their payloads.
 	Publish(ns ...wire.Notification)
 	// Gap says that notifications may be missing here.
 	Gap(reason wire.GapReason)

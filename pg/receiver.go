@@ -21,6 +21,7 @@ const skipLogInterval = time.Second
 type receiver struct {
 	sink    func(...wire.Notification)
 	decoded []wire.Notification // and not published
+	text    []byte              // their payloads
 	logger  *slog.Logger
 	skips   map[SkipReason]*skipLog
 
@@ -47,7 +48,9 @@ func newReceiver(sink func(...wire.Notification), logger *slog.Logger) *receiver
 
 // receive takes n, received at the time at, for publish, or skips it.
 func (r *receiver) receive(ctx context.Context, n *pgconn.Notification, at time.Time) {
-	notification, err := Decode(n.Channel, n.Payload, at)
+	var notification wire.Notification
+	var err error
+	r.text, notification, err = decode(r.text, n.Channel, n.Payload, at)
 	if skip, ok := errors.AsType[*SkipError](err); ok {
 		r.skip(ctx, n.Channel, skip.Reason, at)
 		return
@@ -63,7 +66,7 @@ func (r *receiver) publish() {
 	}
 	r.sink(r.decoded...)
 	clear(r.decoded)
-	r.decoded = r.decoded[:0]
+	r.decoded, r.text = r.decoded[:0], r.text[:0]
 }
 
 // published counts a notification of that type.

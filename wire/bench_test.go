@@ -29,7 +29,7 @@ func BenchmarkFrame_WebSocket(b *testing.B) {
 	n := benchmarkNotification()
 	b.ReportAllocs()
 	for b.Loop() {
-		wire.NewFrame(n).WebSocket()
+		wire.NewNotificationFrame(n).WebSocket()
 	}
 }
 
@@ -37,7 +37,7 @@ func BenchmarkFrame_SSE(b *testing.B) {
 	n := benchmarkNotification()
 	b.ReportAllocs()
 	for b.Loop() {
-		wire.NewFrame(n).SSE()
+		wire.NewNotificationFrame(n).SSE()
 	}
 }
 

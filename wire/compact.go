@@ -1,17 +1,20 @@
 package wire
 
+import "slices"
+
 // maxNesting is how deep arrays and objects may be in each other, as encoding/json
 // has it.
 const maxNesting = 10000
 
-// Compact returns the JSON text without white space between its tokens, which stay as
-// they are, and false where text is no JSON. It does as json.Compact, in a third of the
-// time: every notification goes through it. Whether text is UTF-8 it does not look at.
-func Compact(text string) ([]byte, bool) {
-	c := compactor{text: text, out: make([]byte, 0, len(text))}
+// Compact appends the JSON text to dst, without white space between its tokens, which
+// stay as they are; it returns dst and false where text is no JSON. It does as
+// json.Compact, in a third of the time: every notification goes through it. Whether text is
+// UTF-8 it does not look at.
+func Compact(dst []byte, text string) ([]byte, bool) {
+	c := compactor{text: text, out: slices.Grow(dst, len(text))}
 	c.space()
 	if !c.value(0) || c.at < len(c.text) {
-		return nil, false
+		return dst, false
 	}
 	return c.out, true
 }

@@ -23,11 +23,26 @@ type Frame struct {
 	sse  []byte
 }
 
-// NewFrame encodes m.
+// NewFrame encodes m. It keeps nothing of m but names and numbers.
 func NewFrame(m ServerMessage) *Frame {
-	f := &Frame{Message: m, buf: appendServerMessage(make([]byte, maxHeader), m)}
-	f.begin = putHeader(f.buf, len(f.buf)-maxHeader)
-	return f
+	if n, ok := m.(Notification); ok {
+		return NewNotificationFrame(n)
+	}
+	return newFrame(m, appendTagged(make([]byte, maxHeader), m.serverMessage(), m))
+}
+
+// NewNotificationFrame does as NewFrame. The Message's payload is the one in the frame's
+// JSON: n's may be changed.
+func NewNotificationFrame(n Notification) *Frame {
+	size := len(n.Payload)
+	buf, at := n.append(make([]byte, maxHeader, maxHeader+n.size()))
+	n.Payload = buf[at : at+size : at+size]
+	return newFrame(n, buf)
+}
+
+// newFrame puts the header in front of m's JSON, which is in buf after the room for it.
+func newFrame(m ServerMessage, buf []byte) *Frame {
+	return &Frame{Message: m, buf: buf, begin: putHeader(buf, len(buf)-maxHeader)}
 }
 
 // JSON returns the frame's content: one JSON object.

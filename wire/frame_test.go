@@ -1,6 +1,7 @@
 package wire_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,6 +29,22 @@ func TestFrame_EncodedOnce(t *testing.T) {
 	}
 	if a, b := frame.JSON(), frame.JSON(); &a[0] != &b[0] {
 		t.Error("the object was encoded twice")
+	}
+}
+
+// Whoever made a frame of a notification may use its payload's memory for the next one.
+func TestFrame_KeepsNothing(t *testing.T) {
+	for name, newFrame := range map[string]func(wire.Notification) *wire.Frame{
+		"NewFrame":             func(n wire.Notification) *wire.Frame { return wire.NewFrame(n) },
+		"NewNotificationFrame": wire.NewNotificationFrame,
+	} {
+		payload := json.RawMessage(`{"a":1}`)
+		frame := newFrame(wire.Notification{EntityID: wire.IntID(1), Payload: payload})
+		copy(payload, `{"b":2}`)
+		n, ok := frame.Message.(wire.Notification)
+		if !ok || string(n.Payload) != `{"a":1}` || !bytes.Contains(frame.JSON(), []byte(`"payload":{"a":1},`)) {
+			t.Errorf("%s: payload %s in %s", name, n.Payload, frame.JSON())
+		}
 	}
 }
 

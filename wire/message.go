@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 	"unicode/utf8"
 )
@@ -108,14 +107,12 @@ func (Bye) serverMessage() string           { return "bye" }
 func (Authenticated) serverMessage() string { return "authenticated" }
 
 // EncodeServerMessage returns m as one line of JSON, its type first.
-func EncodeServerMessage(m ServerMessage) []byte { return appendServerMessage(nil, m) }
-
-// appendServerMessage appends what EncodeServerMessage returns to b.
-func appendServerMessage(b []byte, m ServerMessage) []byte {
+func EncodeServerMessage(m ServerMessage) []byte {
 	if n, ok := m.(Notification); ok {
-		return n.append(slices.Grow(b, len(n.Payload)+notificationExtra))
+		b, _ := n.append(make([]byte, 0, n.size()))
+		return b
 	}
-	return appendTagged(b, m.serverMessage(), m)
+	return appendTagged(nil, m.serverMessage(), m)
 }
 
 // DecodeServerMessage decodes a frame that a server sent. A type that this version

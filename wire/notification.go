@@ -43,15 +43,26 @@ func (Notification) serverMessage() string { return "notification" }
 // It does not go through encoding/json for the payload, which would escape
 // characters that the writer had left alone.
 func (n Notification) MarshalJSON() ([]byte, error) {
-	return n.append(make([]byte, 0, len(n.Payload)+notificationExtra)), nil
+	b, _ := n.append(make([]byte, 0, n.size()))
+	return b, nil
 }
 
-// notificationExtra is about how much an encoded notification is longer than its
-// payload, in bytes.
-const notificationExtra = 320
+// size returns how many bytes append appends, or a few more; where a name needs an
+// escape, it may be fewer.
+func (n *Notification) size() int {
+	const (
+		names   = len(`{"type":"notification","notification_type":"","entity_type":"","entity_id":"","user_id":,"payload":,"timestamp":"","cursor":""}`)
+		numbers = 20 + len(TimestampLayout) + 1 + 20 // a user, and a cursor without its epoch
+	)
+	size := names + numbers + len(n.NotificationType) + len(n.EntityType) + len(n.EntityID.text) + len(n.Payload) + len(n.Cursor.Epoch)
+	if n.Coalesced > 0 {
+		size += len(`,"coalesced":`) + 20
+	}
+	return size
+}
 
-// append appends what MarshalJSON returns to b.
-func (n *Notification) append(b []byte) []byte {
+// append appends what MarshalJSON returns to b, and returns where in b the payload begins.
+func (n *Notification) append(b []byte) (appended []byte, payload int) {
 	b = append(b, `{"type":"notification","notification_type":`...)
 	b = appendString(b, n.NotificationType)
 	b = append(b, `,"entity_type":`...)
@@ -65,6 +76,7 @@ func (n *Notification) append(b []byte) []byte {
 		b = strconv.AppendInt(b, *n.UserID, 10)
 	}
 	b = append(b, `,"payload":`...)
+	payload = len(b)
 	b = append(b, n.Payload...)
 	b = append(b, `,"timestamp":"`...)
 	b = n.Timestamp.UTC().AppendFormat(b, TimestampLayout)
@@ -75,7 +87,7 @@ func (n *Notification) append(b []byte) []byte {
 		b = append(b, `,"coalesced":`...)
 		b = strconv.AppendInt(b, int64(n.Coalesced), 10)
 	}
-	return append(b, '}')
+	return append(b, '}'), payload
 }
 
 // UnmarshalJSON decodes what MarshalJSON wrote.

@@ -144,3 +144,23 @@ func TestNotification_Timestamp(t *testing.T) {
 		t.Errorf("got %s, want %s", frame, want)
 	}
 }
+
+// What a notification is encoded in is as large as it must be, and not much larger: the
+// window keeps it.
+func TestNotification_MarshalJSON_Size(t *testing.T) {
+	most := wire.Notification{
+		NotificationType: strings.Repeat("c", 63), EntityType: strings.Repeat("e", 63), EntityID: stringID(t, strings.Repeat("x", 128)),
+		UserID: new(int64(-1 << 63)), Payload: json.RawMessage(`{"a":1}`), Timestamp: time.Now(),
+		Cursor: wire.Cursor{Epoch: "epoch", Offset: 1<<64 - 1}, Coalesced: 1<<63 - 1,
+	}
+	least := wire.Notification{NotificationType: "c", EntityType: "e", EntityID: wire.IntID(1), Payload: json.RawMessage(`{}`)}
+	for name, n := range map[string]wire.Notification{"Most": most, "Least": least, "Usual": benchmarkNotification()} {
+		b, err := n.MarshalJSON()
+		if room := cap(b) - len(b); err != nil || room > 64 {
+			t.Errorf("%s: %d bytes in %d, %v", name, len(b), cap(b), err)
+		}
+		if grown := testing.AllocsPerRun(10, func() { _, _ = n.MarshalJSON() }); grown > 1 {
+			t.Errorf("%s: %v allocations", name, grown)
+		}
+	}
+}
