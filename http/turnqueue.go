@@ -16,6 +16,8 @@ const (
 	fewTurns = 2
 	// turnsEach is how many turns are worth another worker.
 	turnsEach = 8
+	// crowd is how many turns are begun with before the rest of a notification is queued.
+	crowd = 1024
 	// Who has made turns due for busyFor without a pause of a breather is busy: he is
 	// spared the turns, and workers take them meanwhile.
 	breather = 10 * time.Microsecond
@@ -62,7 +64,7 @@ const (
 )
 
 // add has c's turn taken, with now as soon as can be. It is for the hub, which holds
-// locks: turns are taken when it calls settle.
+// locks: turns are taken when it calls settle, and of a crowd before that, by workers.
 func (q *turnQueue) add(c *stream, now bool) {
 	if at := c.queued.Load(); at == turnNow || (at != turnNone && !now) {
 		return
@@ -79,6 +81,9 @@ func (q *turnQueue) add(c *stream, now bool) {
 	}
 	if at == turnNone || (at == turnPutOff && now) {
 		q.due = append(q.due, c)
+		if due := len(q.due) - q.head; due%crowd == 0 {
+			q.hire()
+		}
 	}
 }
 

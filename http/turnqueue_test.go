@@ -72,3 +72,15 @@ func TestTurns_SocketFull(t *testing.T) {
 		equal(t, transport, s.metric(fmt.Sprintf("attune_deliveries_total{transport=%q}", transport)), many)
 	}
 }
+
+// TestTurns_Crowd: where many get a notification, the first have it while it is still being
+// queued for the others. All get all of them.
+func TestTurns_Crowd(t *testing.T) {
+	t.Parallel()
+	const followers, rounds = 2100, 10
+	c := follow(start(t), "ws", followers)
+	for range rounds {
+		c.publish(1) // and waits until all have it
+		c.publish(4)
+	}
+}
