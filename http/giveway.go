@@ -2,15 +2,18 @@ package http
 
 import "time"
 
-// mostRest bounds how long deliveries wait for the source.
-const mostRest = 100 * time.Millisecond
+// How long deliveries rest for the source: as a multiple of what they took, and at most.
+const (
+	restFactor = 2
+	mostRest   = 200 * time.Millisecond
+)
 
 // giveWay has deliveries make way for the source while there is more of it to read.
 //
 // They come in rounds then, of the turns that were due when the round began, and after
-// each they rest for as long as it took. So the source gets half of the time, however
-// many deliveries a notification makes; what comes for the same stream meanwhile goes out
-// in one write, and all are through sooner than if each had been written at once.
+// each they rest for twice as long as it took. So the source gets two thirds of the time,
+// however many deliveries a notification makes; what comes for the same stream meanwhile
+// goes out in one write, and all are through sooner than if each had been written at once.
 type giveWay struct {
 	unread func() bool // nil: there never is more
 	left   int         // turns of the round that were not begun
@@ -30,7 +33,7 @@ func (g *giveWay) next(due int, urgent bool) bool {
 	}
 	now := time.Now()
 	if !g.began.IsZero() {
-		g.until = now.Add(min(now.Sub(g.began), mostRest))
+		g.until = now.Add(min(restFactor*now.Sub(g.began), mostRest))
 		g.left, g.began = 0, time.Time{}
 	}
 	if due == 0 || now.Before(g.until) {

@@ -40,19 +40,19 @@ func TestGiveWay(t *testing.T) {
 		name string
 		run  func(q turns)
 	}{
-		{"AsLongAsTheRound", func(q turns) {
+		{"TwiceAsLongAsTheRound", func(q turns) {
 			for left := 3; left > 0; left-- {
 				q.take("what was due when the round began", left, 2*time.Millisecond)
 			}
-			q.rest("rest", 6*time.Millisecond)
+			q.rest("rest", 12*time.Millisecond)
 		}},
 		{"WhatCameMeanwhileWaits", func(q turns) {
 			q.take("the first", 1, 2*time.Millisecond)
-			q.rest("rest with more due", 2*time.Millisecond)
+			q.rest("rest with more due", 4*time.Millisecond)
 		}},
 		{"Bounded", func(q turns) {
 			q.take("the first", 1, time.Second)
-			q.rest("rest", 100*time.Millisecond)
+			q.rest("rest", 200*time.Millisecond)
 		}},
 		{"NothingDue", func(q turns) {
 			q.take("the first", 1, 2*time.Millisecond)
