@@ -22,8 +22,8 @@ type giveWay struct {
 }
 
 // next reports whether the next of so many due turns may be taken now.
-func (g *giveWay) next(due int, urgent bool) bool {
-	if urgent || !g.asked() {
+func (g *giveWay) next(due int) bool {
+	if !g.asked() {
 		g.left, g.began, g.until = 0, time.Time{}, time.Time{}
 		return due > 0
 	}

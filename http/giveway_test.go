@@ -1,23 +1,25 @@
 package http_test
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"attune/broadcast"
 	attunehttp "attune/http"
 )
 
 // turns are asked for in a bubble.
 type turns struct {
 	t    *testing.T
-	next func(due int, urgent bool) bool
+	next func(due int) bool
 }
 
 // take takes a turn, the first of so many, which must be granted.
 func (q turns) take(what string, due int, takes time.Duration) {
 	q.t.Helper()
-	if !q.next(due, false) {
+	if !q.next(due) {
 		q.t.Fatalf("%s: refused", what)
 	}
 	pass(takes)
@@ -27,7 +29,7 @@ func (q turns) take(what string, due int, takes time.Duration) {
 func (q turns) rest(what string, want time.Duration) {
 	q.t.Helper()
 	begun := time.Now()
-	for !q.next(1, false) {
+	for !q.next(1) {
 		pass(time.Millisecond)
 	}
 	equal(q.t, what, time.Since(begun), want)
@@ -56,7 +58,7 @@ func TestGiveWay(t *testing.T) {
 		}},
 		{"NothingDue", func(q turns) {
 			q.take("the first", 1, 2*time.Millisecond)
-			equal(q.t, "a turn where nothing is due", q.next(0, false), false)
+			equal(q.t, "a turn where nothing is due", q.next(0), false)
 			pass(time.Second)
 			q.rest("rest, long after a short round", 0)
 		}},
@@ -64,14 +66,9 @@ func TestGiveWay(t *testing.T) {
 			q.take("the first", 1, time.Second)
 			unread = false
 			q.take("the next", 1, 0)
-			equal(q.t, "a turn where nothing is due", q.next(0, false), false)
+			equal(q.t, "a turn where nothing is due", q.next(0), false)
 			unread = true
 			q.take("the next, with more unread again", 1, 0)
-		}},
-		{"Urgent", func(q turns) {
-			q.take("the first", 1, time.Second)
-			equal(q.t, "rests", q.next(2, false), false)
-			equal(q.t, "what should not wait", q.next(2, true), true)
 		}},
 		{"NoSource", func(q turns) {
 			q.next = attunehttp.Turns(nil)
@@ -104,5 +101,33 @@ func TestGiveWay_AllArrive(t *testing.T) {
 				c.publish(16)
 			}
 		})
+	}
+}
+
+// TestGiveWay_QueueFills: who gets far more than the others must not lose its connection to a
+// rest that their deliveries make long.
+func TestGiveWay_QueueFills(t *testing.T) {
+	t.Parallel()
+	const followers, queue, rounds, each = 2000, 256, 400, 8
+	s := start(t, func(cfg *setup) {
+		cfg.SourceUnread = func() bool { return true }
+		cfg.Options = broadcast.Options{QueueSize: queue, WindowSize: 1}
+	})
+	all := s.eventsUnread()
+	for range followers {
+		s.following() // mine, which the socket takes unread
+	}
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for range rounds {
+		<-tick.C
+		s.publish(mine)
+		for range each {
+			s.publish(theirs)
+		}
+	}
+	for range rounds {
+		equal(t, "one for all", all.ids(1), []int64{mine})
+		equal(t, "the others", all.ids(each), slices.Repeat([]int64{theirs}, each))
 	}
 }

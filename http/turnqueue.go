@@ -34,17 +34,16 @@ const (
 //
 // A write costs far more than a message. A busy stream that was delivered to less than a
 // pace ago is put off until the next tick, unless its queue fills up; while nothing is put
-// off, there is no tick. All make way for the source while that has more to read, unless
-// something is due that should not wait; see giveWay.
+// off, there is no tick. All make way for the source while that has more to read, but for
+// those that should not wait; see giveWay.
 type turnQueue struct {
 	mu      sync.Mutex
-	due     []*stream // from head on
-	head    int
+	first   turns // those that should not wait
+	due     turns // some were taken out of turn since, and are passed over
 	putOff  []*stream
 	tick    *time.Timer
 	ticking bool
 	source  giveWay
-	urgent  bool // something in due should not wait
 
 	workers int
 	run     func() // work; kept, for a worker that starts must allocate nothing
@@ -60,8 +59,29 @@ const (
 	turnNone   int32 = iota
 	turnDue          // in due; may be put off
 	turnPutOff       // in putOff
-	turnNow          // in due; is not put off any more
+	turnRipe         // in due; was put off
+	turnNow          // in first
 )
+
+// turns are streams in the order in which they came.
+type turns struct {
+	list []*stream // from head on
+	head int
+}
+
+func (t *turns) len() int { return len(t.list) - t.head }
+
+func (t *turns) push(c *stream) { t.list = append(t.list, c) }
+
+// pop takes the first of them, of which there must be one.
+func (t *turns) pop() *stream {
+	c := t.list[t.head]
+	t.list[t.head] = nil
+	if t.head++; t.head == len(t.list) {
+		t.list, t.head = t.list[:0], 0
+	}
+	return c
+}
 
 // add has c's turn taken, with now as soon as can be. It is for the hub, which holds
 // locks: turns are taken when it calls settle, and of a crowd before that, by workers.
@@ -73,19 +93,20 @@ func (q *turnQueue) add(c *stream, now bool) {
 	defer q.mu.Unlock()
 	at := c.queued.Load()
 	switch {
-	case now:
+	case now && at != turnNow:
 		c.queued.Store(turnNow)
-		q.urgent = true
+		q.first.push(c)
 	case at == turnNone:
 		c.queued.Store(turnDue)
+		q.due.push(c)
 	}
-	if at == turnNone || (at == turnPutOff && now) {
-		q.due = append(q.due, c)
-		if due := len(q.due) - q.head; due%crowd == 0 {
-			q.hire()
-		}
+	if q.waiting()%crowd == 0 {
+		q.hire()
 	}
 }
+
+// waiting returns how many turns are due. It is called with q.mu held.
+func (q *turnQueue) waiting() int { return q.first.len() + q.due.len() }
 
 // settle takes the turns that are due, or has them taken.
 func (q *turnQueue) settle() {
@@ -95,7 +116,7 @@ func (q *turnQueue) settle() {
 	if now.Sub(q.left) > breather {
 		q.busySince = now
 	}
-	if due := len(q.due) - q.head; q.workers == 0 && due <= fewTurns && now.Sub(q.busySince) < busyFor {
+	if due := q.waiting(); q.workers == 0 && due <= fewTurns && now.Sub(q.busySince) < busyFor {
 		for range due {
 			if !q.mayTake() {
 				break
@@ -110,11 +131,11 @@ func (q *turnQueue) settle() {
 
 // hire starts the workers that are missing. It is called with q.mu held.
 func (q *turnQueue) hire() {
-	due := len(q.due) - q.head
+	due := q.waiting()
 	if due == 0 || q.stopped {
 		return
 	}
-	if q.source.resting() && !q.urgent {
+	if q.first.len() == 0 && q.source.resting() {
 		q.startTick()
 		return
 	}
@@ -136,34 +157,34 @@ func (q *turnQueue) work() {
 		q.takeNext()
 	}
 	q.workers--
-	if q.head < len(q.due) {
+	if q.waiting() > 0 {
 		q.startTick()
 	}
 }
 
 // mayTake reports whether there is a turn to take now. It is called with q.mu held.
-func (q *turnQueue) mayTake() bool {
-	due := len(q.due) - q.head
-	q.urgent = q.urgent && due > 0
-	return q.source.next(due, q.urgent)
-}
+func (q *turnQueue) mayTake() bool { return q.first.len() > 0 || q.source.next(q.due.len()) }
 
 // takeNext takes the next turn, if there is one, or puts it off. It is called with
 // q.mu held, which it gives back meanwhile.
 func (q *turnQueue) takeNext() {
-	if q.head == len(q.due) {
+	var c *stream
+	switch {
+	case q.first.len() > 0:
+		c = q.first.pop()
+	case q.due.len() > 0:
+		c = q.due.pop()
+		switch at := c.queued.Load(); {
+		case at != turnDue && at != turnRipe:
+			return // it was taken out of turn, or will be
+		case at == turnDue && q.busy(c):
+			c.queued.Store(turnPutOff)
+			q.putOff = append(q.putOff, c)
+			q.startTick()
+			return
+		}
+	default:
 		return // somebody else took it
-	}
-	c := q.due[q.head]
-	q.due[q.head] = nil
-	if q.head++; q.head == len(q.due) {
-		q.due, q.head = q.due[:0], 0
-	}
-	if c.queued.Load() == turnDue && q.busy(c) {
-		c.queued.Store(turnPutOff)
-		q.putOff = append(q.putOff, c)
-		q.startTick()
-		return
 	}
 	q.mu.Unlock()
 	defer q.mu.Lock()
@@ -208,8 +229,8 @@ func (q *turnQueue) takePutOff() {
 	q.ticking = false
 	for _, c := range q.putOff {
 		if c.queued.Load() == turnPutOff { // and not made due, or even put off again, meanwhile
-			c.queued.Store(turnNow)
-			q.due = append(q.due, c)
+			c.queued.Store(turnRipe)
+			q.due.push(c)
 		}
 	}
 	clear(q.putOff)
