@@ -39,7 +39,7 @@ type Config struct {
 	RequestRate    float64       `env:"ATTUNE_REQUEST_RATE" envDefault:"500" desc:"requests a second of one identity, with authentication on; twice as many at once; 0: no limit"`
 	AddressRate    float64       `env:"ATTUNE_REQUEST_RATE_PER_ADDRESS" envDefault:"0" desc:"requests a second of one client address; twice as many at once; 0: no limit, as behind a proxy all come from one"`
 	SubscribeRate  float64       `env:"ATTUNE_SUBSCRIBE_RATE" envDefault:"100" desc:"filters that a WebSocket may add or remove in a second; twice as many at once; 0: no limit"`
-	WindowBytes    int           `env:"ATTUNE_WINDOW_BYTES" envDefault:"67108864" desc:"bytes of notifications retained for replay; a process takes up to four times as much for them"`
+	WindowBytes    int           `env:"ATTUNE_WINDOW_BYTES" envDefault:"67108864" desc:"bytes of notifications retained for replay; a process takes up to five times as much for them"`
 	WindowSize     int           `env:"ATTUNE_WINDOW_SIZE" envDefault:"10000" desc:"notifications retained for replay"`
 	LogMaxAge      time.Duration `env:"ATTUNE_LOG_MAX_AGE" envDefault:"168h" desc:"how long the notification log keeps a row; what is older is deleted once a minute; 0: no limit by age"`
 	LogMaxRows     int64         `env:"ATTUNE_LOG_MAX_ROWS" envDefault:"1000000" desc:"rows that the notification log keeps, as counted once a minute; 0: no limit by number"`
