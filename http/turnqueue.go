@@ -35,11 +35,12 @@ const (
 // A write costs far more than a message. A busy stream that was delivered to less than a
 // pace ago is put off until the next tick, unless its queue fills up; while nothing is put
 // off, there is no tick. All make way for the source while that has more to read, but for
-// those that should not wait; see giveWay.
+// those that should not wait (see giveWay); these and the others go by turns.
 type turnQueue struct {
 	mu      sync.Mutex
 	first   turns // those that should not wait
 	due     turns // some were taken out of turn since, and are passed over
+	byTurns bool  // first had one, then due has the next
 	putOff  []*stream
 	tick    *time.Timer
 	ticking bool
@@ -118,10 +119,7 @@ func (q *turnQueue) settle() {
 	}
 	if due := q.waiting(); q.workers == 0 && due <= fewTurns && now.Sub(q.busySince) < busyFor {
 		for range due {
-			if !q.mayTake() {
-				break
-			}
-			q.takeNext()
+			q.takeFrom(q.next())
 		}
 		now = time.Now()
 	}
@@ -153,8 +151,8 @@ func (q *turnQueue) work() {
 	defer q.working.Done()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for q.mayTake() {
-		q.takeNext()
+	for from := q.next(); from != nil; from = q.next() {
+		q.takeFrom(from)
 	}
 	q.workers--
 	if q.waiting() > 0 {
@@ -162,18 +160,30 @@ func (q *turnQueue) work() {
 	}
 }
 
-// mayTake reports whether there is a turn to take now. It is called with q.mu held.
-func (q *turnQueue) mayTake() bool { return q.first.len() > 0 || q.source.next(q.due.len()) }
-
-// takeNext takes the next turn, if there is one, or puts it off. It is called with
-// q.mu held, which it gives back meanwhile.
-func (q *turnQueue) takeNext() {
-	var c *stream
+// next returns where the next turn that may be taken now is from, nil: there is none. It is
+// called with q.mu held.
+func (q *turnQueue) next() *turns {
 	switch {
+	case q.first.len() > 0 && !q.byTurns:
+		q.byTurns = true
+		return &q.first
+	case q.source.next(q.due.len()):
+		q.byTurns = false
+		return &q.due
 	case q.first.len() > 0:
-		c = q.first.pop()
-	case q.due.len() > 0:
-		c = q.due.pop()
+		return &q.first
+	}
+	return nil
+}
+
+// takeFrom takes the next turn from where next says, or puts it off. It is called with q.mu
+// held, which it gives back meanwhile.
+func (q *turnQueue) takeFrom(from *turns) {
+	if from == nil {
+		return
+	}
+	c := from.pop()
+	if from == &q.due {
 		switch at := c.queued.Load(); {
 		case at != turnDue && at != turnRipe:
 			return // it was taken out of turn, or will be
@@ -183,8 +193,6 @@ func (q *turnQueue) takeNext() {
 			q.startTick()
 			return
 		}
-	default:
-		return // somebody else took it
 	}
 	q.mu.Unlock()
 	defer q.mu.Lock()
