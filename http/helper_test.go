@@ -172,6 +172,18 @@ func (s *server) try(method, path, body string, headers ...string) (answer, erro
 	return answer{t: s.t, status: resp.StatusCode, header: resp.Header, body: string(b)}, err
 }
 
+// ask does as try in a goroutine of its own, and hands over the answer, with the error, if
+// there is one, for its body.
+func (s *server) ask(to chan<- answer, method, path, body string, headers ...string) {
+	go func() {
+		a, err := s.try(method, path, body, headers...)
+		if err != nil {
+			a.t, a.body = s.t, err.Error()
+		}
+		to <- a
+	}()
+}
+
 // object decodes the body, which must be a JSON object.
 func (a answer) object() map[string]any {
 	a.t.Helper()

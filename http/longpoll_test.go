@@ -105,10 +105,7 @@ func TestExecution_Wait(t *testing.T) {
 func (k *stack) poll(path string) <-chan answer {
 	k.t.Helper()
 	done := make(chan answer)
-	go func() {
-		a, _ := k.try(http.MethodGet, path, "")
-		done <- a
-	}()
+	k.ask(done, http.MethodGet, path, "")
 	k.connections("longpoll", 1)
 	return done
 }
@@ -179,13 +176,7 @@ func TestExecution_WaitersShareReads(t *testing.T) {
 	before := k.reads.n.Load()
 	answers := make(chan answer, waiters)
 	for range waiters {
-		go func() {
-			a, err := k.try(http.MethodGet, path(id)+"?wait=1m&until=terminal", "")
-			if err != nil {
-				a.body = err.Error()
-			}
-			answers <- a
-		}()
+		k.ask(answers, http.MethodGet, path(id)+"?wait=1m&until=terminal", "")
 	}
 	k.connections("longpoll", waiters)
 	eventually(t, "no more reads", func() bool {
@@ -219,13 +210,7 @@ func TestExecution_WaitersShareRounds(t *testing.T) {
 		for id := range int64(waited) {
 			rows.put(id, wire.StatusRunning)
 			for range each {
-				go func() {
-					a, err := s.try(http.MethodGet, path(id)+"?wait=5m&until=terminal", "")
-					if err != nil {
-						a.body = err.Error()
-					}
-					answers <- a
-				}()
+				s.ask(answers, http.MethodGet, path(id)+"?wait=5m&until=terminal", "")
 			}
 		}
 		pass(time.Second)

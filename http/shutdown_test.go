@@ -221,15 +221,9 @@ func TestShutdown_LongPoll(t *testing.T) {
 	id := k.insert(wire.StatusRunning)
 	etag := k.get(path(id)).header.Get("ETag")
 	plain, matching := make(chan answer, 1), make(chan answer, 1)
-	ask := func(to chan answer, headers ...string) {
-		a, err := k.try(http.MethodGet, path(id)+"?wait=5m&until=terminal", "", headers...)
-		if err != nil {
-			a.body = err.Error()
-		}
-		to <- a
-	}
-	go ask(plain)
-	go ask(matching, "If-None-Match", etag)
+	poll := path(id) + "?wait=5m&until=terminal"
+	k.ask(plain, http.MethodGet, poll, "")
+	k.ask(matching, http.MethodGet, poll, "", "If-None-Match", etag)
 	k.connections("longpoll", 2)
 	begun := time.Now()
 	if err := k.stop(); err != nil {
@@ -259,13 +253,7 @@ func TestShutdown_Post(t *testing.T) {
 				t := s.t
 				actions.called, actions.let = make(chan struct{}, 1), make(chan struct{})
 				accepted := make(chan answer, 1)
-				go func() {
-					a, err := s.try(http.MethodPost, post.path, post.body)
-					if err != nil {
-						a.body = err.Error()
-					}
-					accepted <- a
-				}()
+				s.ask(accepted, http.MethodPost, post.path, post.body)
 				<-actions.called
 				d := s.shutDown()
 				a := s.do(http.MethodPost, post.path, post.body)
@@ -274,9 +262,7 @@ func TestShutdown_Post(t *testing.T) {
 				pass(3 * time.Second) // in the middle of the drain
 				equal(t, "called", len(actions.called), 0)
 				close(actions.let)
-				a = <-accepted
-				a.t = t
-				a.want(post.status)
+				(<-accepted).want(post.status)
 				d.within(t, drain)
 			}, withDrain, func(cfg *setup) { cfg.Executions, cfg.Actions = &executions{}, &actions })
 		})

@@ -73,8 +73,8 @@ func TestTurns_SocketFull(t *testing.T) {
 	}
 }
 
-// TestTurns_Crowd: where many get a notification, the first have it while it is still being
-// queued for the others. All get all of them.
+// TestTurns_Crowd: all of a crowd get all notifications, whose delivery begins while they are
+// still being queued.
 func TestTurns_Crowd(t *testing.T) {
 	t.Parallel()
 	const followers, rounds = 2100, 10
