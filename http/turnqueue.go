@@ -119,7 +119,7 @@ func (q *turnQueue) settle() {
 	}
 	if due := q.waiting(); q.workers == 0 && due <= fewTurns && now.Sub(q.busySince) < busyFor {
 		for range due {
-			q.takeFrom(q.next())
+			q.takeNext()
 		}
 		now = time.Now()
 	}
@@ -151,8 +151,7 @@ func (q *turnQueue) work() {
 	defer q.working.Done()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for from := q.next(); from != nil; from = q.next() {
-		q.takeFrom(from)
+	for q.takeNext() {
 	}
 	q.workers--
 	if q.waiting() > 0 {
@@ -176,28 +175,30 @@ func (q *turnQueue) next() *turns {
 	return nil
 }
 
-// takeFrom takes the next turn from where next says, or puts it off. It is called with q.mu
-// held, which it gives back meanwhile.
-func (q *turnQueue) takeFrom(from *turns) {
+// takeNext takes the next turn that may be taken now, or puts it off, and reports whether
+// there was one. It is called with q.mu held, which it gives back meanwhile.
+func (q *turnQueue) takeNext() bool {
+	from := q.next()
 	if from == nil {
-		return
+		return false
 	}
 	c := from.pop()
 	if from == &q.due {
 		switch at := c.queued.Load(); {
 		case at != turnDue && at != turnRipe:
-			return // it was taken out of turn, or will be
+			return true // it was taken out of turn, or will be
 		case at == turnDue && q.busy(c):
 			c.queued.Store(turnPutOff)
 			q.putOff = append(q.putOff, c)
 			q.startTick()
-			return
+			return true
 		}
 	}
 	q.mu.Unlock()
 	defer q.mu.Lock()
 	c.queued.Store(turnNone) // before it looks: what comes from now on is told anew
 	c.quickTurn()
+	return true
 }
 
 // busy reports whether c has come back so soon, and not for the first time since it

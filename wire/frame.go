@@ -23,7 +23,7 @@ type Frame struct {
 	sse  []byte
 }
 
-// NewFrame encodes m. It keeps nothing of m but names and numbers.
+// NewFrame encodes m. Of a notification it does not keep the payload's memory.
 func NewFrame(m ServerMessage) *Frame {
 	if n, ok := m.(Notification); ok {
 		return NewNotificationFrame(n)

@@ -109,7 +109,7 @@ func (Authenticated) serverMessage() string { return "authenticated" }
 // EncodeServerMessage returns m as one line of JSON, its type first.
 func EncodeServerMessage(m ServerMessage) []byte {
 	if n, ok := m.(Notification); ok {
-		b, _ := n.append(make([]byte, 0, n.size()))
+		b, _ := n.MarshalJSON() // never fails
 		return b
 	}
 	return appendTagged(nil, m.serverMessage(), m)
