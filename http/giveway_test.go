@@ -108,7 +108,7 @@ func TestGiveWay_AllArrive(t *testing.T) {
 // rest that their deliveries make long.
 func TestGiveWay_QueueFills(t *testing.T) {
 	t.Parallel()
-	const followers, queue, rounds, each = 2000, 256, 400, 8
+	const followers, queue, rounds, each = 2000, 1024, 400, 8
 	s := start(t, func(cfg *setup) {
 		cfg.SourceUnread = func() bool { return true }
 		cfg.Options = broadcast.Options{QueueSize: queue, WindowSize: 1}

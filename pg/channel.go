@@ -80,15 +80,15 @@ func (e *SkipError) Error() string { return "skip notification: " + string(e.Rea
 // where that is missing, an "entity") that is an int64 or a string, and optionally a
 // "user_id" that is an int64 or null. Names are compared exactly; of equal names the
 // last one counts, as in jsonb. Anything else is a *SkipError.
-func Decode(channel, payload string, at time.Time) (wire.Notification, error) {
+func Decode(channel string, payload []byte, at time.Time) (wire.Notification, error) {
 	_, n, err := decode(nil, channel, payload, at)
 	return n, err
 }
 
 // decode does as Decode, and appends the notification's payload to text, where it is.
-func decode(text []byte, channel, payload string, at time.Time) ([]byte, wire.Notification, error) {
+func decode(text []byte, channel string, payload []byte, at time.Time) ([]byte, wire.Notification, error) {
 	// PostgreSQL checks text against the database's encoding, but SQL_ASCII checks nothing.
-	if !utf8.ValidString(payload) {
+	if !utf8.Valid(payload) {
 		return text, wire.Notification{}, &SkipError{SkipInvalidJSON}
 	}
 	from := len(text)

@@ -55,7 +55,7 @@ func TestDecode(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := pg.Decode("execution_created", test.payload, received())
+			got, err := pg.Decode("execution_created", []byte(test.payload), received())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -116,7 +116,7 @@ func TestDecode_Skipped(t *testing.T) {
 		`{"entity_type":"e","entity_id":"` + strings.Repeat("x", 129) + `"}`: pg.SkipEntityID,
 		`{"entity_type":"e","entity_id":1,"user_id":-9223372036854775809}`:   pg.SkipUserID,
 	} {
-		_, err := pg.Decode("execution_created", payload, received())
+		_, err := pg.Decode("execution_created", []byte(payload), received())
 		skip, ok := errors.AsType[*pg.SkipError](err)
 		if !ok {
 			t.Errorf("%.80q: error %v, want a *SkipError", payload, err)
@@ -145,7 +145,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add("execution_created", seed)
 	}
 	f.Fuzz(func(t *testing.T, channel, payload string) {
-		n, err := pg.Decode(channel, payload, received())
+		n, err := pg.Decode(channel, []byte(payload), received())
 		if err != nil {
 			if _, ok := errors.AsType[*pg.SkipError](err); !ok {
 				t.Fatalf("error %v, want a *SkipError", err)
@@ -223,7 +223,7 @@ func BenchmarkDecode(b *testing.B) {
 	now := time.Now()
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := pg.Decode("execution_status_changed", payload, now); err != nil {
+		if _, err := pg.Decode("execution_status_changed", []byte(payload), now); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,6 +1,9 @@
 package pg
 
-import "time"
+import (
+	"io"
+	"time"
+)
 
 // BackoffWaits returns the first n waits of a backoff, and the one after a reset.
 func BackoffWaits(n int) (waits []time.Duration, afterReset time.Duration) {
@@ -32,3 +35,39 @@ func GatherWaits(reads []Read) (waits []int) {
 	}
 	return waits
 }
+
+// Tap is a tap as the session uses it.
+type Tap struct{ *tap }
+
+// TapNotification is what a Tap has heard.
+type TapNotification struct{ Channel, Payload string }
+
+// NewTap returns a Tap that reads r.
+func NewTap(r io.Reader) Tap { return Tap{newTap(r)} }
+
+// Wait says whether pgx waits for a notification.
+func (t Tap) Wait(waiting bool) { t.waiting = waiting }
+
+// Take returns what the tap hands over next.
+func (t Tap) Take() (ns []TapNotification) {
+	t.forget()
+	for _, n := range t.take() {
+		ns = append(ns, TapNotification{n.channel, string(n.payload)})
+	}
+	return ns
+}
+
+// Unread reports whether there is more than what was taken.
+func (t Tap) Unread() bool { return t.unread() }
+
+// Backlog is a backlog.
+type Backlog struct{ *backlog }
+
+// NewBacklog returns a Backlog.
+func NewBacklog() Backlog { return Backlog{newBacklog()} }
+
+// Read says that n were read, and whether there was more.
+func (b Backlog) Read(n int, unread bool) { b.read(n, unread) }
+
+// Is reports whether there is one.
+func (b Backlog) Is() bool { return b.is() }

@@ -3,17 +3,20 @@ package pg
 import "time"
 
 // When notifications are left to gather: above 4,000 reads a second, and for as long
-// as a wait brings a few.
+// as that is about what a wait brings.
 const (
-	gatherFor   = time.Millisecond
+	gatherFor   = 4 * time.Millisecond
 	gatherReads = 16
 	gatherIn    = 4 * time.Millisecond
-	gatherWorth = 4
+	gatherWorth = 16
 )
 
+// gatherStatement takes PostgreSQL gatherFor.
+const gatherStatement = "SELECT pg_sleep(0.004) -- attune lets notifications gather"
+
 // gather decides when a busy connection is left alone for a while. To be woken for each
-// notification costs as much as reading, decoding and publishing it; and what is read
-// together is delivered together.
+// notification costs PostgreSQL's process as much as committing it, and this one as much as
+// reading, decoding and publishing it; and what is read together is delivered together.
 type gather struct {
 	busy  bool
 	since time.Time

@@ -10,7 +10,7 @@ import (
 
 func TestGather(t *testing.T) {
 	t.Parallel()
-	const few, some = 3, 5
+	const few, some = 15, 20
 	calm, fast := pg.Read{After: 300 * time.Microsecond, Brings: 1}, pg.Read{After: 200 * time.Microsecond, Brings: 1}
 	rush := slices.Repeat([]pg.Read{fast}, 32) // the first of them after a pause
 	tests := []struct {

@@ -9,11 +9,9 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"attune/wire"
@@ -89,7 +87,7 @@ type Listener struct {
 	receiver *receiver
 	health   *health
 	backoff  backoff
-	unread   atomic.Bool
+	backlog  *backlog
 }
 
 // ListenerStats is a snapshot of a Listener.
@@ -133,7 +131,7 @@ func NewListener(cfg ListenerConfig, sink Sink) *Listener {
 func NewLogListener(cfg ListenerConfig, log *Log, sink LogSink) *Listener {
 	l := newListener(cfg, sink, func() {})
 	l.receiver = newReceiver(sink.PublishUnlogged, l.cfg.Logger)
-	l.feed = &logFeed{log: log, sink: sink, receiver: l.receiver, logger: l.cfg.Logger, unread: &l.unread}
+	l.feed = &logFeed{log: log, sink: sink, receiver: l.receiver, logger: l.cfg.Logger, backlog: l.backlog}
 	return l
 }
 
@@ -161,7 +159,8 @@ func newListener(cfg ListenerConfig, sink Sink, gap func()) *Listener {
 			pool: cfg.Pool, channel: "attune_canary_" + hex.EncodeToString(id[:]),
 			interval: cfg.CanaryInterval, health: health,
 		},
-		health: health,
+		health:  health,
+		backlog: newBacklog(),
 	}
 }
 
@@ -196,9 +195,9 @@ func (l *Listener) Run(ctx context.Context) error {
 // Live returns a channel that is closed when the first canary has come back.
 func (l *Listener) Live() <-chan struct{} { return l.health.live }
 
-// Unread reports whether there was more to read than what was published last: whoever
-// delivers may leave the listener time for it.
-func (l *Listener) Unread() bool { return l.unread.Load() }
+// Unread reports whether more comes than is read, in the last milliseconds at least:
+// whoever delivers may leave the listener time for it.
+func (l *Listener) Unread() bool { return l.backlog.is() }
 
 // Stats returns a snapshot.
 func (l *Listener) Stats() ListenerStats {
@@ -239,7 +238,7 @@ func (l *Listener) session(ctx context.Context, config *pgx.ConnConfig) error {
 		return err
 	}
 	defer s.close()
-	defer l.unread.Store(false)
+	defer l.backlog.clear()
 	l.health.listening(s.pid())
 	l.cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "listening",
 		slog.Int("channels", len(l.channels)), slog.Uint64("backend_pid", uint64(s.pid())))
@@ -278,8 +277,8 @@ func (l *Listener) receive(ctx context.Context, s *session) error {
 		if !due.IsZero() && due.Before(until) {
 			until = due
 		}
-		err := s.receiveUntil(ctx, until, func(ns []*pgconn.Notification, unread bool, at time.Time) (more bool, err error) {
-			l.unread.Store(unread)
+		err := s.receiveUntil(ctx, until, func(ns []notification, unread bool, at time.Time) (more bool, err error) {
+			l.backlog.read(len(ns), unread)
 			defer l.receiver.publish()
 			for _, n := range ns {
 				counts, err := l.deliver(ctx, s, n, at)
@@ -307,11 +306,11 @@ func (l *Listener) receive(ctx context.Context, s *session) error {
 }
 
 // deliver takes what the connection brought; counts is false for a canary.
-func (l *Listener) deliver(ctx context.Context, s *session, n *pgconn.Notification, at time.Time) (counts bool, err error) {
+func (l *Listener) deliver(ctx context.Context, s *session, n notification, at time.Time) (counts bool, err error) {
 	switch {
-	case n.Channel == l.canaries.channel:
+	case n.channel == l.canaries.channel:
 		l.receiver.publish() // what came before it
-		if trip, ok := s.canary.received(n.Payload, at); ok {
+		if trip, ok := s.canary.received(string(n.payload), at); ok {
 			if err := l.feed.proved(ctx); err != nil {
 				return false, err
 			}
@@ -319,9 +318,9 @@ func (l *Listener) deliver(ctx context.Context, s *session, n *pgconn.Notificati
 			l.health.proved(ctx, trip, at)
 		}
 		return false, nil
-	case n.Channel == ControlChannel && l.cfg.Control != nil:
+	case n.channel == ControlChannel && l.cfg.Control != nil:
 		l.receiver.publish()
-		l.cfg.Control.Receive(ctx, n.Payload, at)
+		l.cfg.Control.Receive(ctx, string(n.payload), at)
 		return true, nil
 	}
 	return true, l.feed.receive(ctx, n, at)

@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"attune/pg/live"
 	"attune/wire"
@@ -37,7 +35,7 @@ type feed interface {
 	// that the connection brings. Until the next one, the feed may use it in its methods.
 	opened(ctx context.Context, conn *pgx.Conn) error
 	// receive takes a notification; proved is called when a canary has come back.
-	receive(ctx context.Context, n *pgconn.Notification, at time.Time) error
+	receive(ctx context.Context, n notification, at time.Time) error
 	proved(ctx context.Context) error
 	// due is when tend wants to be called, whatever arrives; the zero time: not at all.
 	due() time.Time
@@ -53,7 +51,7 @@ func (plainFeed) proved(context.Context) error            { return nil }
 func (plainFeed) due() time.Time                          { return time.Time{} }
 func (plainFeed) tend(context.Context) error              { return nil }
 
-func (f plainFeed) receive(ctx context.Context, n *pgconn.Notification, at time.Time) error {
+func (f plainFeed) receive(ctx context.Context, n notification, at time.Time) error {
 	f.receiver.receive(ctx, n, at)
 	return nil
 }
@@ -75,7 +73,7 @@ type logFeed struct {
 	logger   *slog.Logger
 	conn     *pgx.Conn // the listen connection
 	pace     pace
-	unread   *atomic.Bool
+	backlog  *backlog
 	heard    uint64 // rows announced until the last canary
 
 	mu    sync.Mutex
@@ -125,13 +123,13 @@ func (f *logFeed) proved(ctx context.Context) error {
 	return f.release(ctx)
 }
 
-func (f *logFeed) receive(ctx context.Context, n *pgconn.Notification, at time.Time) error {
-	if n.Channel != live.Channel {
+func (f *logFeed) receive(ctx context.Context, n notification, at time.Time) error {
+	if n.channel != live.Channel {
 		f.receiver.receive(ctx, n, at)
 		return nil
 	}
 	f.receiver.publish() // what came before it
-	a, err := live.ParseAnnouncement(n.Payload)
+	a, err := live.ParseAnnouncement(string(n.payload))
 	seq := uint64(a.Seq) //nolint:gosec // not negative
 	switch {
 	case a.Lost:
@@ -275,7 +273,7 @@ func (f *logFeed) readOn(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		f.unread.Store(c.full)
+		f.backlog.read(len(c.notifications), c.full)
 		f.publish(c.notifications...)
 		f.refuse(ctx, c.refused)
 		f.advance(c.through)

@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"attune/wire"
 )
 
@@ -47,15 +45,15 @@ func newReceiver(sink func(...wire.Notification), logger *slog.Logger) *receiver
 }
 
 // receive takes n, received at the time at, for publish, or skips it.
-func (r *receiver) receive(ctx context.Context, n *pgconn.Notification, at time.Time) {
+func (r *receiver) receive(ctx context.Context, n notification, at time.Time) {
 	var notification wire.Notification
 	var err error
-	r.text, notification, err = decode(r.text, n.Channel, n.Payload, at)
+	r.text, notification, err = decode(r.text, n.channel, n.payload, at)
 	if skip, ok := errors.AsType[*SkipError](err); ok {
-		r.skip(ctx, n.Channel, skip.Reason, at)
+		r.skip(ctx, n.channel, skip.Reason, at)
 		return
 	}
-	r.published(n.Channel)
+	r.published(n.channel)
 	r.decoded = append(r.decoded, notification)
 }
 

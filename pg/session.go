@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -11,13 +12,11 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // closeTimeout bounds the goodbye to a server that may not be there any more.
 const closeTimeout = time.Second
-
-// readSize is what pgx reads at once, in bytes.
-const readSize = 8 << 10
 
 // errConnected keeps pgx from dialling again, to cancel what a lost listen connection
 // was doing: it was only listening.
@@ -25,11 +24,13 @@ var errConnected = errors.New("connected already")
 
 // session is one listen connection, from LISTEN until it is lost.
 type session struct {
-	conn   *pgx.Conn
-	canary canary
-	gather gather
-	opened time.Time
-	read   atomic.Int64 // when something was received last: nanoseconds after opened
+	conn     *pgx.Conn
+	tap      *tap
+	canary   canary
+	gather   gather
+	restless bool // the server refused to rest
+	opened   time.Time
+	read     atomic.Int64 // when something was received last: nanoseconds after opened
 }
 
 // listen connects and listens on channels, all in one round trip. The caller must
@@ -44,13 +45,18 @@ func listen(ctx context.Context, config *pgx.ConnConfig, channels []string) (*se
 		}
 		return dial(ctx, network, address)
 	}
+	var connection *tap // the last one that was tried: its
+	config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		connection = newTap(r)
+		return pgproto3.NewFrontend(connection, w)
+	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return nil, connectError(config, err)
 	}
 	connected.Store(true)
 
-	s := &session{conn: conn, opened: time.Now()}
+	s := &session{conn: conn, tap: connection, opened: time.Now()}
 	var statements strings.Builder
 	for _, name := range channels {
 		statements.WriteString("LISTEN " + pgx.Identifier{name}.Sanitize() + "; ")
@@ -70,14 +76,12 @@ func listen(ctx context.Context, config *pgx.ConnConfig, channels []string) (*se
 // receiveUntil hands over what arrives until that time, what was read at once together and
 // whether there is more unread, or until deliver wants no more; then it returns nil. The
 // error says why the connection is lost, why ctx is done, or is deliver's.
-func (s *session) receiveUntil(ctx context.Context, until time.Time, deliver func(ns []*pgconn.Notification, unread bool, at time.Time) (more bool, err error)) error {
+func (s *session) receiveUntil(ctx context.Context, until time.Time, deliver func(ns []notification, unread bool, at time.Time) (more bool, err error)) error {
 	wait, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	var batch []*pgconn.Notification
 	for more := true; more; {
-		ns, unread, lost := s.receive(wait, batch[:0])
-		batch = ns
-		at := time.Now()
+		ns, lost := s.receive(wait)
+		at, unread := time.Now(), s.tap.unread()
 		if len(ns) > 0 {
 			s.read.Store(int64(at.Sub(s.opened)))
 			var err error
@@ -95,38 +99,46 @@ func (s *session) receiveUntil(ctx context.Context, until time.Time, deliver fun
 			return nil
 		}
 		if s.gather.read(at, len(ns), unread) && more {
-			sleep(ctx, gatherFor)
+			if err := s.rest(ctx); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// receive waits for a notification, and returns it and what was read with it, appended to
-// dst, or readSize of that; unread says that there is more. With an error, they are
-// those that came before it.
-func (s *session) receive(ctx context.Context, dst []*pgconn.Notification) (ns []*pgconn.Notification, unread bool, err error) {
-	const frame = 1 + 4 + 4 + 1 + 1 // type, length, pid, and the ends of two strings
-	n, err := s.conn.WaitForNotification(ctx)
-	if err != nil {
-		return dst, false, err
+// receive waits for a notification, and returns it and what was read with it. With an error,
+// they are those that came before it.
+func (s *session) receive(ctx context.Context) ([]notification, error) {
+	s.tap.forget()
+	if s.tap.any() {
+		return s.tap.take(), ctx.Err()
 	}
-	dst = append(dst, n)
-	// From here on a read would time out at once: what pgx has is taken, and no more. It
-	// keeps what it has of a message that is not all there.
-	line := s.conn.PgConn().Conn()
-	if err := line.SetReadDeadline(s.opened); err != nil {
-		return dst, false, err
+	s.tap.waiting = true
+	err := s.conn.PgConn().WaitForNotification(ctx)
+	s.tap.waiting = false
+	if s.tap.any() && !s.conn.IsClosed() {
+		err = nil // the tap ended the wait
 	}
-	for size := 0; size < readSize; size += frame + len(n.Channel) + len(n.Payload) {
-		if n, err = s.conn.WaitForNotification(context.Background()); err != nil {
-			break
-		}
-		dst = append(dst, n)
+	return s.tap.take(), err
+}
+
+// rest has notifications gather for a while. PostgreSQL sends none while a statement
+// runs: its process is not worth waking for each of them either.
+func (s *session) rest(ctx context.Context) error {
+	if s.restless {
+		sleep(ctx, gatherFor)
+		return nil
 	}
-	if err != nil && !pgconn.Timeout(err) {
-		return dst, false, err
+	_, err := s.conn.PgConn().Exec(ctx, gatherStatement).ReadAll()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
-	return dst, err == nil || s.conn.PgConn().Frontend().ReadBufferLen() > 0, line.SetReadDeadline(time.Time{})
+	if _, refused := errors.AsType[*pgconn.PgError](err); refused && !s.conn.IsClosed() {
+		s.restless = true
+		return nil
+	}
+	return err
 }
 
 // lastRead returns when something was received last.

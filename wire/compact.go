@@ -10,7 +10,7 @@ const maxNesting = 10000
 // stay as they are; it returns dst and false where text is no JSON. It does as
 // json.Compact, in a third of the time: every notification goes through it. Whether text is
 // UTF-8 it does not look at.
-func Compact(dst []byte, text string) ([]byte, bool) {
+func Compact(dst, text []byte) ([]byte, bool) {
 	c := compactor{text: text, out: slices.Grow(dst, len(text))}
 	c.space()
 	if !c.value(0) || c.at < len(c.text) {
@@ -22,7 +22,7 @@ func Compact(dst []byte, text string) ([]byte, bool) {
 // compactor copies tokens of text to out. Its methods report whether there was what
 // they are named after, and go past the white space behind it.
 type compactor struct {
-	text string
+	text []byte
 	at   int // how far text was read
 	out  []byte
 }
@@ -130,7 +130,7 @@ func (c *compactor) string() bool {
 
 func (c *compactor) literal(name string) bool {
 	end := c.at + len(name)
-	if end > len(c.text) || c.text[c.at:end] != name {
+	if end > len(c.text) || string(c.text[c.at:end]) != name {
 		return false
 	}
 	c.token(end)

@@ -104,7 +104,7 @@ func Decode(channel, entityType, entityID string, userID *int64, payload string)
 	if !utf8.ValidString(payload) {
 		return wire.Notification{}, errors.New("payload: want UTF-8")
 	}
-	compact, ok := wire.Compact(nil, payload) // removes white space and nothing else: the writer's tokens stay
+	compact, ok := wire.Compact(nil, []byte(payload)) // removes white space and nothing else: the writer's tokens stay
 	if !ok {
 		return wire.Notification{}, errors.New("payload: want JSON")
 	}

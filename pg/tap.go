@@ -1,0 +1,159 @@
+package pg
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+const (
+	// readSize is how much of the connection is read at once, and so about the most that
+	// is handed over together, in bytes.
+	readSize = 64 << 10
+	// keepSize is how much memory for notifications is kept for the next ones, in bytes.
+	// They are many while the connection is used for something else.
+	keepSize = 1 << 20
+	// mostMessage is the longest message with a notification that a server could send:
+	// both names fit several times over, and the payload is shorter than 8,000 bytes.
+	mostMessage = 16 << 10
+)
+
+// notification is what a NOTIFY brought.
+type notification struct {
+	channel string
+	payload []byte // of the tap, see there
+}
+
+// tap reads a connection for pgx, and keeps the notifications that come to itself: pgx
+// would make three copies of each, and know them one by one. All else is pgx's.
+//
+// PostgreSQL's messages are a byte that names the type, the length of the rest in four,
+// and the rest; a notification is the sender's process id and two strings that end with
+// a zero.
+type tap struct {
+	r        io.Reader
+	buf      []byte // what was read and not looked at is from from to to
+	from, to int
+	foreign  int  // how much more of a message is pgx's
+	full     bool // the last read filled buf: there may be more
+
+	heard   []notification
+	text    []byte // their payloads
+	taken   int    // of heard
+	names   map[string]string
+	waiting bool // pgx waits for a notification
+}
+
+func newTap(r io.Reader) *tap {
+	return &tap{r: r, buf: make([]byte, readSize), names: make(map[string]string)}
+}
+
+// Read brings what is pgx's. While pgx waits for a notification, it times out when there
+// is one: that ends the wait, and harms nothing.
+func (t *tap) Read(p []byte) (int, error) {
+	for {
+		if err := t.sort(); err != nil {
+			return 0, err
+		}
+		if own := min(t.foreign, t.to-t.from); own > 0 {
+			n := copy(p, t.buf[t.from:t.from+own])
+			t.from += n
+			t.foreign -= n
+			return n, nil
+		}
+		if t.waiting && t.any() {
+			return 0, os.ErrDeadlineExceeded
+		}
+		t.to = copy(t.buf, t.buf[t.from:t.to]) // less than a message
+		t.from = 0
+		n, err := t.r.Read(t.buf[t.to:])
+		t.to += n
+		t.full = t.to == len(t.buf)
+		if n == 0 && err != nil {
+			return 0, err
+		}
+	}
+}
+
+// sort takes the notifications out of what was read, up to a message that is pgx's or
+// not all there.
+func (t *tap) sort() error {
+	const head = 1 + 4
+	for t.foreign == 0 && t.to-t.from >= head {
+		size := 1 + int(binary.BigEndian.Uint32(t.buf[t.from+1:]))
+		if t.buf[t.from] != 'A' {
+			t.foreign = max(size, head) // if that is wrong, pgx says so
+			return nil
+		}
+		if size > mostMessage {
+			return fmt.Errorf("a notification of %d bytes", size)
+		}
+		if t.to-t.from < size {
+			return nil
+		}
+		if err := t.hear(t.buf[min(t.from+head, t.from+size) : t.from+size]); err != nil {
+			return err
+		}
+		t.from += size
+	}
+	return nil
+}
+
+// hear takes what a message with a notification says.
+func (t *tap) hear(message []byte) error {
+	const pid = 4
+	if len(message) >= pid {
+		channel, rest, ok := bytes.Cut(message[pid:], []byte{0})
+		payload, _, ends := bytes.Cut(rest, []byte{0})
+		if ok && ends {
+			at := len(t.text)
+			t.text = append(t.text, payload...)
+			t.heard = append(t.heard, notification{t.name(channel), t.text[at:len(t.text):len(t.text)]})
+			return nil
+		}
+	}
+	return errors.New("a message that should be a notification and is none")
+}
+
+// name returns the name, of which there is one copy: it is one of those listened to.
+func (t *tap) name(name []byte) string {
+	if _, ok := t.names[string(name)]; !ok {
+		t.names[string(name)] = string(name)
+	}
+	return t.names[string(name)]
+}
+
+// any reports whether there are notifications to take.
+func (t *tap) any() bool { return t.taken < len(t.heard) }
+
+// take returns the next notifications, about readSize of them. They are good until it is
+// called again.
+func (t *tap) take() []notification {
+	if !t.any() {
+		return nil
+	}
+	first, size := t.taken, 0
+	for t.any() && size < readSize {
+		size += len(t.heard[t.taken].channel) + len(t.heard[t.taken].payload)
+		t.taken++
+	}
+	return t.heard[first:t.taken:t.taken]
+}
+
+// forget gives back the memory of those that were taken, where that is all.
+func (t *tap) forget() {
+	switch {
+	case t.any():
+	case cap(t.text) > keepSize:
+		t.heard, t.text, t.taken = nil, nil, 0
+	default:
+		clear(t.heard)
+		t.heard, t.text, t.taken = t.heard[:0], t.text[:0], 0
+	}
+}
+
+// unread reports whether there is more than what was taken.
+func (t *tap) unread() bool { return t.any() || t.full || t.foreign == 0 && t.from < t.to }

@@ -1,0 +1,144 @@
+package pg_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"attune/pg"
+)
+
+// stream encodes messages as PostgreSQL sends them.
+func stream(tb testing.TB, messages ...pgproto3.BackendMessage) []byte {
+	tb.Helper()
+	var text []byte
+	for _, m := range messages {
+		var err error
+		if text, err = m.Encode(text); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return text
+}
+
+func heard(channel, payload string) *pgproto3.NotificationResponse {
+	return &pgproto3.NotificationResponse{PID: 7, Channel: channel, Payload: payload}
+}
+
+// FuzzTap: with a tap before it, pgx reads the same messages, but for the notifications;
+// those are the tap's, as pgx would have read them.
+func FuzzTap(f *testing.F) {
+	notice := &pgproto3.NoticeResponse{Severity: "NOTICE", Message: "x"}
+	row := &pgproto3.DataRow{Values: [][]byte{bytes.Repeat([]byte("r"), 100)}}
+	f.Add(stream(f, heard("c", "{}"), notice, heard("c", strings.Repeat("p", 300)), row, heard("", "")), false)
+	f.Add(stream(f, row, row, heard("d", "é"), &pgproto3.ReadyForQuery{TxStatus: 'I'}), true)
+	f.Add([]byte("A\x00\x00\x00\x04"), false)
+	f.Add([]byte("A\x00\x00\x00\x0ac\x00p\x00\x00\x00"), false)
+	f.Add([]byte("A\xff\xff\xff\xff"), false)
+	f.Add([]byte("A\x00\x00\x00\x00"), true)
+	f.Fuzz(func(t *testing.T, text []byte, slowly bool) {
+		var want, got []string
+		plain := pgproto3.NewFrontend(bytes.NewReader(text), io.Discard)
+		var err error
+		for err == nil {
+			var m pgproto3.BackendMessage
+			if m, err = plain.Receive(); err == nil {
+				want = append(want, string(stream(t, m)))
+			}
+		}
+
+		var r io.Reader = bytes.NewReader(text)
+		if slowly {
+			r = iotest.OneByteReader(r)
+		}
+		tap := pg.NewTap(r)
+		tapped := pgproto3.NewFrontend(tap, io.Discard)
+		var end error
+		for end == nil {
+			var m pgproto3.BackendMessage
+			m, end = tapped.Receive()
+			for _, n := range tap.Take() {
+				got = append(got, string(stream(t, heard(n.Channel, n.Payload))))
+			}
+			if end == nil {
+				got = append(got, string(stream(t, m)))
+			}
+		}
+		for i := range want {
+			if want[i][0] == 'A' { // whose process id the tap does not tell
+				want[i] = want[i][:5] + "\x00\x00\x00\x07" + want[i][9:]
+			}
+		}
+		// Where there is no more sense in it, both stop, the tap maybe sooner: what it has
+		// read must be right all the same.
+		if len(got) > len(want) || !cmp.Equal(got, want[:len(got)]) {
+			t.Fatalf("got %.2000q, want %.2000q", got, want)
+		}
+		if errors.Is(err, io.EOF) && errors.Is(end, io.EOF) && len(got) < len(want) {
+			t.Fatalf("got %d messages, want %d", len(got), len(want))
+		}
+	})
+}
+
+// TestTap_Wait: a wait ends with a notification, and with nothing else; what pgx had begun
+// to read goes on.
+func TestTap_Wait(t *testing.T) {
+	t.Parallel()
+	status := &pgproto3.ParameterStatus{Name: "TimeZone", Value: "UTC"}
+	text := stream(t, status, heard("c", "1"), heard("c", "2"))
+	cut := len(text) - 3
+	tap := pg.NewTap(io.MultiReader(bytes.NewReader(text[:cut]), bytes.NewReader(text[cut:]), bytes.NewReader(stream(t, status))))
+	frontend := pgproto3.NewFrontend(tap, io.Discard)
+	tap.Wait(true)
+
+	if m, err := frontend.Receive(); err != nil || !cmp.Equal(m, pgproto3.BackendMessage(status)) {
+		t.Fatalf("got %v, %v; want the status", m, err)
+	}
+	for _, want := range []string{"1", "2"} {
+		if _, err := frontend.Receive(); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("got %v, want the wait to end", err)
+		}
+		unread := want == "1" // the beginning of the next
+		if got := tap.Take(); !cmp.Equal(got, []pg.TapNotification{{Channel: "c", Payload: want}}) || tap.Unread() != unread {
+			t.Fatalf("got %v, unread %t; want %q, %t", got, tap.Unread(), want, unread)
+		}
+	}
+	tap.Wait(false)
+	if m, err := frontend.Receive(); err != nil || !cmp.Equal(m, pgproto3.BackendMessage(status)) {
+		t.Fatalf("got %v, %v; want the status", m, err)
+	}
+}
+
+// TestTap_Take: what came while the connection was used is handed over in parts.
+func TestTap_Take(t *testing.T) {
+	t.Parallel()
+	var messages []pgproto3.BackendMessage
+	var want []pg.TapNotification
+	for range 100 {
+		messages = append(messages, heard("c", strings.Repeat("p", 7000)))
+		want = append(want, pg.TapNotification{Channel: "c", Payload: strings.Repeat("p", 7000)})
+	}
+	row := &pgproto3.DataRow{Values: [][]byte{bytes.Repeat([]byte("r"), 200<<10)}} // more than is read at once
+	tap := pg.NewTap(bytes.NewReader(stream(t, append(messages, row)...)))
+	if m, err := pgproto3.NewFrontend(tap, io.Discard).Receive(); err != nil || !cmp.Equal(m, pgproto3.BackendMessage(row)) {
+		t.Fatalf("got a %T, %v; want the row", m, err)
+	}
+	var got []pg.TapNotification
+	for parts := 0; len(got) < len(want); parts++ {
+		part := tap.Take()
+		if len(part) == 0 || len(part) > 20 {
+			t.Fatalf("part %d has %d notifications of 7,000 bytes", parts, len(part))
+		}
+		got = append(got, part...)
+	}
+	if !cmp.Equal(got, want) || tap.Unread() {
+		t.Errorf("got %d notifications, unread %t; want %d", len(got), tap.Unread(), len(want))
+	}
+}
