@@ -88,7 +88,7 @@ func table() []work {
 		broadcast("100 x 20,000, SSE", "-transport sse -subs 100 -messages 20000 -publishers 4 -window 256", fanout100, 1600, goal100, .8),
 		broadcast("100 x 20,000, WebSocket, 16 a transaction", "-transport ws -subs 100 -messages 20000 -publishers 4 -batch 16 -window 256", fanout100, 1600, goal100, .8),
 		broadcast("100 x 20,000, SSE, 16 a transaction", "-transport sse -subs 100 -messages 20000 -publishers 4 -batch 16 -window 256", fanout100, 1600, goal100, .8),
-		unique("unique, 10,000 subscribers", "-messages 40000 -window 512", "-messages 40000", .95),
+		unique("unique, 10,000 subscribers", "-messages 80000 -window 512", "-messages 80000", .95),
 		unique("unique, 16 a transaction", "-messages 300000 -batch 16 -window 300000", "-messages 300000 -batch 16", .7),
 		unique("unique, 1,000 a transaction", "-messages 600000 -batch 1000 -window 600000", "-messages 600000 -batch 1000", .7),
 		relay("unique, bare relay", "-messages 40000"),
