@@ -11,8 +11,9 @@ const (
 	gatherWorth = 16
 )
 
-// gatherStatement takes PostgreSQL gatherFor.
-const gatherStatement = "SELECT pg_sleep(0.004) -- attune lets notifications gather"
+// gatherStatement takes PostgreSQL gatherFor. The schema is named so that nobody else's
+// function runs.
+const gatherStatement = "SELECT pg_catalog.pg_sleep(0.004) -- attune lets notifications gather"
 
 // gather decides when a busy connection is left alone for a while. To be woken for each
 // notification costs PostgreSQL's process as much as committing it, and this one as much as

@@ -195,8 +195,8 @@ func (l *Listener) Run(ctx context.Context) error {
 // Live returns a channel that is closed when the first canary has come back.
 func (l *Listener) Live() <-chan struct{} { return l.health.live }
 
-// Unread reports whether more comes than is read, in the last milliseconds at least:
-// whoever delivers may leave the listener time for it.
+// Unread reports whether more comes than is read, or did a quarter of a second ago at
+// most: whoever delivers may leave the listener time for it.
 func (l *Listener) Unread() bool { return l.backlog.is() }
 
 // Stats returns a snapshot.

@@ -28,7 +28,8 @@ type session struct {
 	tap      *tap
 	canary   canary
 	gather   gather
-	restless bool // the server refused to rest
+	restless bool  // the server refused to rest
+	lost     error // while it rested
 	opened   time.Time
 	read     atomic.Int64 // when something was received last: nanoseconds after opened
 }
@@ -45,7 +46,7 @@ func listen(ctx context.Context, config *pgx.ConnConfig, channels []string) (*se
 		}
 		return dial(ctx, network, address)
 	}
-	var connection *tap // the last one that was tried: its
+	var connection *tap // of the last address that was tried
 	config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
 		connection = newTap(r)
 		return pgproto3.NewFrontend(connection, w)
@@ -99,9 +100,7 @@ func (s *session) receiveUntil(ctx context.Context, until time.Time, deliver fun
 			return nil
 		}
 		if s.gather.read(at, len(ns), unread) && more {
-			if err := s.rest(ctx); err != nil {
-				return err
-			}
+			s.rest(ctx)
 		}
 	}
 	return nil
@@ -111,8 +110,11 @@ func (s *session) receiveUntil(ctx context.Context, until time.Time, deliver fun
 // they are those that came before it.
 func (s *session) receive(ctx context.Context) ([]notification, error) {
 	s.tap.forget()
-	if s.tap.any() {
+	switch {
+	case s.tap.any():
 		return s.tap.take(), ctx.Err()
+	case s.lost != nil:
+		return nil, s.lost
 	}
 	s.tap.waiting = true
 	err := s.conn.PgConn().WaitForNotification(ctx)
@@ -123,22 +125,25 @@ func (s *session) receive(ctx context.Context) ([]notification, error) {
 	return s.tap.take(), err
 }
 
-// rest has notifications gather for a while. PostgreSQL sends none while a statement
-// runs: its process is not worth waking for each of them either.
-func (s *session) rest(ctx context.Context) error {
+// rest has notifications gather for a while. PostgreSQL sends none while a statement runs:
+// its process is told of each commit still, but reads and sends them all at once. Whether
+// the connection was lost, the next receive tells, after what came before that.
+func (s *session) rest(ctx context.Context) {
 	if s.restless {
 		sleep(ctx, gatherFor)
-		return nil
+		return
 	}
 	_, err := s.conn.PgConn().Exec(ctx, gatherStatement).ReadAll()
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	if _, refused := errors.AsType[*pgconn.PgError](err); refused && !s.conn.IsClosed() {
+	_, answered := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case err == nil:
+	case answered && !s.conn.IsClosed():
 		s.restless = true
-		return nil
+	case !answered && s.tap.broken != nil:
+		s.lost = s.tap.broken
+	default:
+		s.lost = err
 	}
-	return err
 }
 
 // lastRead returns when something was received last.

@@ -7,18 +7,21 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 )
 
 const (
-	// readSize is how much of the connection is read at once, and so about the most that
-	// is handed over together, in bytes.
+	// readSize is the most that is read at once, and about the most that is handed over
+	// together, in bytes.
 	readSize = 64 << 10
-	// keepSize is how much memory for notifications is kept for the next ones, in bytes.
-	// They are many while the connection is used for something else.
+	// keepSize is how much memory for notifications is kept for the next ones, in bytes,
+	// and keepMany how many. They are many while the connection is used for something else.
 	keepSize = 1 << 20
-	// mostMessage is the longest message with a notification that a server could send:
-	// both names fit several times over, and the payload is shorter than 8,000 bytes.
-	mostMessage = 16 << 10
+	keepMany = 16 << 10
+	// mostMessage is the longest message with a notification that a server could send, in
+	// bytes: a payload is shorter than 8,000 in the database's encoding, which may take
+	// four times as many in UTF-8. It must fit into what is read at once.
+	mostMessage = 48 << 10
 )
 
 // notification is what a NOTIFY brought.
@@ -39,6 +42,7 @@ type tap struct {
 	from, to int
 	foreign  int  // how much more of a message is pgx's
 	full     bool // the last read filled buf: there may be more
+	broken   error
 
 	heard   []notification
 	text    []byte // their payloads
@@ -56,6 +60,7 @@ func newTap(r io.Reader) *tap {
 func (t *tap) Read(p []byte) (int, error) {
 	for {
 		if err := t.sort(); err != nil {
+			t.broken = err
 			return 0, err
 		}
 		if own := min(t.foreign, t.to-t.from); own > 0 {
@@ -73,6 +78,9 @@ func (t *tap) Read(p []byte) (int, error) {
 		t.to += n
 		t.full = t.to == len(t.buf)
 		if n == 0 && err != nil {
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.broken = err // pgx does not always say why
+			}
 			return 0, err
 		}
 	}
@@ -129,8 +137,8 @@ func (t *tap) name(name []byte) string {
 // any reports whether there are notifications to take.
 func (t *tap) any() bool { return t.taken < len(t.heard) }
 
-// take returns the next notifications, about readSize of them. They are good until it is
-// called again.
+// take returns the next notifications, about readSize of them. They are good until forget
+// is called.
 func (t *tap) take() []notification {
 	if !t.any() {
 		return nil
@@ -143,11 +151,15 @@ func (t *tap) take() []notification {
 	return t.heard[first:t.taken:t.taken]
 }
 
-// forget gives back the memory of those that were taken, where that is all.
+// forget gives back the memory of those that were taken, where that is all or much.
 func (t *tap) forget() {
 	switch {
 	case t.any():
-	case cap(t.text) > keepSize:
+		if len(t.text) > keepSize || len(t.heard) > keepMany {
+			// Those that are left have their payloads where they were.
+			t.heard, t.text, t.taken = slices.Clone(t.heard[t.taken:]), nil, 0
+		}
+	case cap(t.text) > keepSize || cap(t.heard) > keepMany:
 		t.heard, t.text, t.taken = nil, nil, 0
 	default:
 		clear(t.heard)
