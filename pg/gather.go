@@ -1,6 +1,9 @@
 package pg
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // When notifications are left to gather: above 4,000 reads a second, and for as long
 // as that is about what a wait brings.
@@ -11,9 +14,11 @@ const (
 	gatherWorth = 16
 )
 
-// gatherStatement takes PostgreSQL gatherFor. The schema is named so that nobody else's
-// function runs.
-const gatherStatement = "SELECT pg_catalog.pg_sleep(0.004) -- attune lets notifications gather"
+// gatherStatement returns what takes PostgreSQL gatherFor. The schema is named so that
+// nobody else's function runs.
+func gatherStatement() string {
+	return fmt.Sprintf("SELECT pg_catalog.pg_sleep(%g) -- attune lets notifications gather", gatherFor.Seconds())
+}
 
 // gather decides when a busy connection is left alone for a while. To be woken for each
 // notification costs PostgreSQL's process as much as committing it, and this one as much as

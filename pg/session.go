@@ -133,7 +133,7 @@ func (s *session) rest(ctx context.Context) {
 		sleep(ctx, gatherFor)
 		return
 	}
-	_, err := s.conn.PgConn().Exec(ctx, gatherStatement).ReadAll()
+	_, err := s.conn.PgConn().Exec(ctx, gatherStatement()).ReadAll()
 	_, answered := errors.AsType[*pgconn.PgError](err)
 	switch {
 	case err == nil:

@@ -96,13 +96,13 @@ func (t *tap) sort() error {
 			t.foreign = max(size, head) // if that is wrong, pgx says so
 			return nil
 		}
-		if size > mostMessage {
+		if size < head || size > mostMessage {
 			return fmt.Errorf("a notification of %d bytes", size)
 		}
 		if t.to-t.from < size {
 			return nil
 		}
-		if err := t.hear(t.buf[min(t.from+head, t.from+size) : t.from+size]); err != nil {
+		if err := t.hear(t.buf[t.from+head : t.from+size]); err != nil {
 			return err
 		}
 		t.from += size
@@ -128,10 +128,12 @@ func (t *tap) hear(message []byte) error {
 
 // name returns the name, of which there is one copy: it is one of those listened to.
 func (t *tap) name(name []byte) string {
-	if _, ok := t.names[string(name)]; !ok {
-		t.names[string(name)] = string(name)
+	known, ok := t.names[string(name)]
+	if !ok {
+		known = string(name)
+		t.names[known] = known
 	}
-	return t.names[string(name)]
+	return known
 }
 
 // any reports whether there are notifications to take.
@@ -151,17 +153,14 @@ func (t *tap) take() []notification {
 	return t.heard[first:t.taken:t.taken]
 }
 
-// forget gives back the memory of those that were taken, where that is all or much.
+// forget gives back the memory of those that were taken, where they are many.
 func (t *tap) forget() {
+	many := cap(t.text) > keepSize || cap(t.heard) > keepMany
 	switch {
-	case t.any():
-		if len(t.text) > keepSize || len(t.heard) > keepMany {
-			// Those that are left have their payloads where they were.
-			t.heard, t.text, t.taken = slices.Clone(t.heard[t.taken:]), nil, 0
-		}
-	case cap(t.text) > keepSize || cap(t.heard) > keepMany:
-		t.heard, t.text, t.taken = nil, nil, 0
-	default:
+	case many && 2*t.taken >= len(t.heard): // so what is copied is never more than what was taken
+		// Those that are left have their payloads where they were.
+		t.heard, t.text, t.taken = slices.Clone(t.heard[t.taken:]), nil, 0
+	case !t.any():
 		clear(t.heard)
 		t.heard, t.text, t.taken = t.heard[:0], t.text[:0], 0
 	}
