@@ -1,9 +1,7 @@
 package pg_test
 
 import (
-	"context"
 	"fmt"
-	"net/url"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -57,16 +55,6 @@ func TestListener_Run_Rush(t *testing.T) {
 // sleepless returns the URL for a role that may not call pg_sleep.
 func sleepless(t *testing.T, pool *pgxpool.Pool, database string) string {
 	t.Helper()
-	exec(t, pool, `REVOKE EXECUTE ON FUNCTION pg_sleep(double precision) FROM PUBLIC; CREATE ROLE sleepless LOGIN PASSWORD 'pw-of-a-role'`)
-	t.Cleanup(func() {
-		if _, err := pool.Exec(context.Background(), `DROP ROLE sleepless`); err != nil {
-			t.Error(err)
-		}
-	})
-	u, err := url.Parse(database)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u.User = url.UserPassword("sleepless", "pw-of-a-role")
-	return u.String()
+	exec(t, pool, `REVOKE EXECUTE ON FUNCTION pg_sleep(double precision) FROM PUBLIC`)
+	return pgtest.Role(t, database, "")
 }

@@ -141,7 +141,7 @@ func TestExamine_Log(t *testing.T) {
 		want(t, examine(t, cfg), "log", doctor.Problem, "attune db install")
 	})
 	t.Run("Unreadable", func(t *testing.T) {
-		report := examine(t, config(asRole(t, url, "")))
+		report := examine(t, config(pgtest.Role(t, url, "")))
 		want(t, report, "privileges", doctor.Problem, "may not read the log", "GRANT USAGE ON SCHEMA attune_live TO")
 	})
 	t.Run("Grants", func(t *testing.T) {
@@ -154,7 +154,7 @@ func TestExamine_Log(t *testing.T) {
 			t.Fatal(err)
 		}
 		execute(t, url, `UPDATE shop.orders SET status = 'new'; INSERT INTO shop.orders VALUES (1, 'new', '')`)
-		role := asRole(t, url, "")
+		role := pgtest.Role(t, url, "")
 		t.Cleanup(func() { dropOwned(t, url, role) })
 
 		// Whoever does as he is told gets a role that can do all that attune does.

@@ -2,7 +2,6 @@ package doctor_test
 
 import (
 	"context"
-	"crypto/rand"
 	"net/url"
 	"slices"
 	"strings"
@@ -186,21 +185,6 @@ func eventually(t *testing.T, what string, ok func() bool) {
 			t.Fatalf("not within %s: %s", patience, what)
 		}
 	}
-}
-
-// asRole returns the URL of the database for a new role with few rights, which is
-// dropped when t ends.
-func asRole(t *testing.T, rawURL, options string) string {
-	t.Helper()
-	role := "role_" + strings.ToLower(rand.Text())
-	execute(t, rawURL, "CREATE ROLE "+role+" LOGIN PASSWORD 'pw-of-a-role' "+options)
-	t.Cleanup(func() {
-		conn := pgtest.Connect(t, rawURL)
-		if _, err := conn.Exec(context.Background(), "DROP ROLE "+role); err != nil {
-			t.Error(err)
-		}
-	})
-	return changed(t, rawURL, func(u *url.URL) { u.User = url.UserPassword(role, "pw-of-a-role") })
 }
 
 // userOf returns the role that a URL names.

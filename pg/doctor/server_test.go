@@ -67,7 +67,7 @@ func TestExamine_Settings(t *testing.T) {
 
 func TestExamine_ReadOnlyRole(t *testing.T) {
 	url := database(t, platform)
-	role := asRole(t, url, "")
+	role := pgtest.Role(t, url, "")
 	execute(t, role, `ALTER ROLE CURRENT_USER SET default_transaction_read_only = on`)
 	want(t, examine(t, config(role)), "writable", doctor.Note, "this role's transactions are read-only", "ATTUNE_RUNNER")
 }
@@ -86,7 +86,7 @@ func TestExamine_Encoding(t *testing.T) {
 
 func TestExamine_Connections(t *testing.T) {
 	url := database(t, platform)
-	want(t, examine(t, config(asRole(t, url, "CONNECTION LIMIT 4"))), "connections", doctor.Warning, "4 connections", "CONNECTION LIMIT 20")
+	want(t, examine(t, config(pgtest.Role(t, url, "CONNECTION LIMIT 4"))), "connections", doctor.Warning, "4 connections", "CONNECTION LIMIT 20")
 }
 
 func TestExamine_Queue(t *testing.T) {
@@ -191,15 +191,15 @@ func TestExamine_ClientDoesNotRead(t *testing.T) {
 
 func TestExamine_Privileges(t *testing.T) {
 	url := database(t, platform)
-	report := examine(t, config(asRole(t, url, "")))
+	report := examine(t, config(pgtest.Role(t, url, "")))
 	want(t, report, "executions", doctor.Problem, "GRANT USAGE ON SCHEMA")
 	want(t, report, "privileges", doctor.Note, "pg_read_all_stats")
 
 	execute(t, url, `GRANT USAGE ON SCHEMA attune TO PUBLIC`)
-	want(t, examine(t, config(asRole(t, url, ""))), "executions", doctor.Problem, `GRANT SELECT ON "attune"."execution"`)
+	want(t, examine(t, config(pgtest.Role(t, url, ""))), "executions", doctor.Problem, `GRANT SELECT ON "attune"."execution"`)
 
 	execute(t, url, `REVOKE EXECUTE ON FUNCTION pg_catalog.pg_notify(text, text) FROM PUBLIC`)
-	report = examine(t, config(asRole(t, url, "")))
+	report = examine(t, config(pgtest.Role(t, url, "")))
 	want(t, report, "privileges", doctor.Problem, "may not call pg_notify")
 	want(t, report, "listen", doctor.Problem, "NOTIFY was refused")
 }
