@@ -6,23 +6,30 @@ import (
 	"attune/wire"
 )
 
-// gatherSize is how many bytes of small frames are written at once. More than that
-// hardly makes a write cheaper.
-const gatherSize = 16 << 10
-
-// quickSize is how many bytes of messages are delivered in a quick turn, some more or
-// less.
-const quickSize = 4 * gatherSize
+const (
+	// quickWrite is how many bytes of small frames a quick turn writes at once, which is
+	// what TCP sends at once. There are no more such buffers than workers.
+	quickWrite = 64 << 10
+	// quickSize is how many bytes of messages are delivered in a quick turn, some more or
+	// less: in one write, then, framing included.
+	quickSize = quickWrite / 8 * 7
+	// patientWrite is the same for a turn that waits until its client reads. Many can
+	// wait, each with its buffer.
+	patientWrite = 16 << 10
+)
 
 // batches lends out what a stream needs in a turn, so that a stream at rest needs
 // nothing.
-type batches struct{ pool sync.Pool }
+type batches struct {
+	most int // bytes of small frames that are written at once
+	pool sync.Pool
+}
 
 func (p *batches) get() *batch {
 	if b, ok := p.pool.Get().(*batch); ok {
 		return b
 	}
-	return &batch{try: newTryWrite()}
+	return &batch{most: p.most, try: newTryWrite()}
 }
 
 func (p *batches) put(b *batch) {
@@ -33,6 +40,7 @@ func (p *batches) put(b *batch) {
 
 // batch is what is written in a turn.
 type batch struct {
+	most   int // see batches
 	frames []*wire.Frame
 	done   int // of the frames
 	buf    []byte
@@ -47,16 +55,16 @@ func (b *batch) more() bool { return b.done < len(b.frames) }
 func (b *batch) next(c *stream) []byte {
 	first := c.encode(b.frames[b.done])
 	b.done++
-	if !b.more() || len(first) >= gatherSize {
+	if !b.more() || len(first) >= b.most {
 		return first
 	}
 	if b.buf == nil {
-		b.buf = make([]byte, 0, gatherSize)
+		b.buf = make([]byte, 0, b.most)
 	}
 	buf := append(b.buf, first...)
 	for b.more() {
 		encoded := c.encode(b.frames[b.done])
-		if len(buf)+len(encoded) > gatherSize {
+		if len(buf)+len(encoded) > b.most {
 			break
 		}
 		buf = append(buf, encoded...)

@@ -52,7 +52,7 @@ func TestDelivery_AllocatesNothing(t *testing.T) {
 // over sockets; several at a time are written together.
 func BenchmarkDelivery(b *testing.B) {
 	for _, transport := range []string{"ws", "sse"} {
-		for _, c := range []struct{ followers, atOnce int }{{1, 1}, {1, 16}, {200, 1}, {200, 16}} {
+		for _, c := range []struct{ followers, atOnce int }{{1, 1}, {1, 16}, {200, 1}, {200, 16}, {200, 128}} {
 			b.Run(fmt.Sprintf("%s/followers=%d/atonce=%d", transport, c.followers, c.atOnce), func(b *testing.B) {
 				crowd := follow(start(b), transport, c.followers)
 				crowd.publish(c.atOnce)

@@ -148,7 +148,8 @@ type Server struct {
 	clients  atomic.Uint64 // numbers WebSocket and event stream clients
 	polls    polls
 	readings readings
-	batches  batches
+	quick    batches // for quick turns
+	patient  batches // for the others
 	queue    turnQueue
 
 	capacity          capacity
@@ -163,6 +164,7 @@ type Server struct {
 // New returns a Server that Run starts.
 func New(cfg Config) *Server {
 	s := &Server{Config: cfg, started: time.Now(), closing: make(chan struct{})}
+	s.quick.most, s.patient.most = quickWrite, patientWrite
 	s.queue.source.unread = cfg.SourceUnread
 	s.Hub.OnSettled(s.queue.settle)
 	s.capacity.most, s.capacity.mostOfAddress = cfg.MaxConnections, cfg.MaxPerAddress

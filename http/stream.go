@@ -229,11 +229,11 @@ func (c *stream) serve(ctx context.Context) error {
 	return c.send(b)
 }
 
-// deliver writes what there is for the client now, in as few writes as that takes: a
-// write costs far more than a frame.
+// deliver writes what there is for the client now, many frames in a write: a write costs
+// far more than a frame.
 func (c *stream) deliver(ctx context.Context) error {
-	batch := c.server.batches.get()
-	defer c.server.batches.put(batch)
+	batch := c.server.patient.get()
+	defer c.server.patient.put(batch)
 	var err error
 	if batch.frames, err = c.sub.Take(ctx, batch.frames); err != nil || len(batch.frames) == 0 {
 		return err
@@ -253,8 +253,8 @@ func (c *stream) deliverAtOnce() (done bool) {
 	if c.raw == nil || c.told.Load() {
 		return false
 	}
-	batch := c.server.batches.get()
-	defer c.server.batches.put(batch)
+	batch := c.server.quick.get()
+	defer c.server.quick.put(batch)
 	var left, ok bool
 	if batch.frames, left, ok = c.sub.TakeQueued(batch.frames, quickSize); !ok {
 		return false
