@@ -1,7 +1,6 @@
 package http
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -113,16 +112,16 @@ func (s *Server) problemStatus(w http.ResponseWriter, r *http.Request, status in
 // writeBody writes a whole answer, with the time for that starting now.
 func writeBody(w http.ResponseWriter, status int, contentType string, body []byte) {
 	if len(body) > writeChunk { // or the server's own deadline will do
-		extend(w, len(body))
+		extend(w, timeoutOf(len(body)))
 	}
 	w.Header().Set("Content-Type", contentType)
 	w.WriteHeader(status)
-	_, _ = w.Write(append(bytes.Clone(body), '\n')) // a client that went away needs no answer
+	_, _ = w.Write(body) // a client that went away needs no answer
 }
 
-// extend gives the answer, of n bytes, a deadline from now on.
-func extend(w http.ResponseWriter, n int) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(timeoutOf(n))) // fails where the write will
+// extend gives the answer until so long from now.
+func extend(w http.ResponseWriter, d time.Duration) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(d)) // fails where the write will
 }
 
 // notFound answers for a path that there is not.

@@ -96,7 +96,8 @@ func (s *Server) getExecution(w http.ResponseWriter, r *http.Request) {
 		s.problem(w, r, err)
 		return
 	}
-	readable := func(seen *reading) error { return may(r, auth.ReadExecution, onExecution(id, seen.owner)) }
+	identity := identityOf(r)
+	readable := func(seen *reading) error { return identity.May(auth.ReadExecution, onExecution(id, seen.owner)) }
 	known := knownTags(r)
 
 	var seen *reading
@@ -109,8 +110,7 @@ func (s *Server) getExecution(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		defer leave()
-		// Over HTTP/2 the server's own deadline would end the wait; the answer gets one when it is written.
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
+		extend(w, wait+answerTimeout) // over HTTP/2 the server's own deadline would end the wait
 		open := s.metrics.connections.WithLabelValues("longpoll")
 		open.Inc()
 		defer open.Dec()
@@ -125,7 +125,6 @@ func (s *Server) getExecution(w http.ResponseWriter, r *http.Request) {
 			}
 			return now.etag != first.etag
 		})
-		extend(w, 0)
 	}
 	if err == nil {
 		err = readable(seen)
@@ -367,7 +366,7 @@ func writeJSON(w http.ResponseWriter, status int, body []byte) {
 	writeBody(w, status, "application/json", body)
 }
 
-// encode encodes v, leaving the characters of its raw JSON as they are.
+// encode encodes v as a line, leaving the characters of its raw JSON as they are.
 func encode(v any) []byte {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -375,7 +374,7 @@ func encode(v any) []byte {
 	if err := enc.Encode(v); err != nil {
 		panic(err) // what the database gave as JSON is JSON
 	}
-	return bytes.TrimRight(b.Bytes(), "\n")
+	return b.Bytes()
 }
 
 // etagOf returns the strong entity tag of a body.

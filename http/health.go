@@ -11,7 +11,7 @@ import (
 // handleLive serves /livez: the process answers.
 func (s *Server) handleLive(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
-	writeJSON(w, http.StatusOK, []byte(`{"status":"alive"}`))
+	writeJSON(w, http.StatusOK, []byte(`{"status":"alive"}`+"\n"))
 }
 
 // handleReady serves /readyz: notifications arrive, proved by the canary, and the
@@ -26,7 +26,7 @@ func (s *Server) handleReady(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Cache-Control", "no-store")
-	writeJSON(w, http.StatusOK, []byte(`{"status":"ready"}`))
+	writeJSON(w, http.StatusOK, []byte(`{"status":"ready"}`+"\n"))
 }
 
 // stats is the answer of /stats.

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -138,7 +139,7 @@ func methodLabel(method string) string {
 	return "other"
 }
 
-func statusClass(status int) string { return fmt.Sprintf("%dxx", status/100) }
+func statusClass(status int) string { return strconv.Itoa(status/100) + "xx" }
 
 // statusRecorder remembers what was answered. For a ResponseController it is not
 // there: a failed flush is seen, which a wrapper with a Flush of its own would hide.

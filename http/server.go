@@ -37,6 +37,8 @@ const (
 	// writeTimeout bounds one write of at most writeChunk bytes to a client.
 	writeTimeout = 5 * time.Second
 	writeChunk   = 64 << 10
+	// answerTimeout bounds a request that is no stream, and waits for nothing.
+	answerTimeout = 30 * time.Second
 	// queryTimeout bounds a read that several requests share.
 	queryTimeout = 10 * time.Second
 )
@@ -292,7 +294,7 @@ func (s *Server) httpServer(h http.Handler) *http.Server {
 		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
 		// For pages and metrics. Whoever else writes sets deadlines of his own.
-		WriteTimeout:   30 * time.Second,
+		WriteTimeout:   answerTimeout,
 		IdleTimeout:    2 * time.Minute,
 		MaxHeaderBytes: 32 << 10,
 		ErrorLog:       slog.NewLogLogger(s.Logger.Handler(), slog.LevelDebug),
