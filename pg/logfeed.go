@@ -234,6 +234,9 @@ func (f *logFeed) follow(ctx context.Context) error {
 		s.Head, s.Pruned, s.Losses = now.Head, now.Pruned, now.Losses
 		s.Lag = now.Head - min(now.Head, f.state.Head)
 	})
+	if now.Head <= f.known().Head {
+		return nil // spares a query, which would first bring whatever else waits at the listen connection
+	}
 	return f.readOn(ctx)
 }
 

@@ -339,6 +339,29 @@ func TestLogListener_RequestLost(t *testing.T) {
 	}
 }
 
+// TestLogListener_NothingToRead leaves the listen connection alone where canaries find
+// nothing to read: the answer to a query would bring all notifications that wait there, in
+// a rush a million, which would have to be kept meanwhile.
+func TestLogListener_NothingToRead(t *testing.T) {
+	t.Parallel()
+	url, pool, sink := newLog(t)
+	if _, err := pool.Exec(t.Context(), `SELECT attune_live.notify('c', 'orders', '1', '{}')`); err != nil {
+		t.Fatal(err)
+	}
+	l := followLog(t, url, pool, sink)
+	for range 2 {
+		last := l.Stats().LastCanary
+		eventually(t, "a canary", func() bool { return l.Stats().LastCanary.After(last) })
+	}
+	var query string
+	if err := pool.QueryRow(t.Context(), `SELECT query FROM pg_stat_activity WHERE pid = $1`, l.Stats().BackendPID).Scan(&query); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(query, "notification_log") {
+		t.Errorf("with nothing to read, the listen connection has executed %s", query)
+	}
+}
+
 // TestLogListener_Refused starts a listener while a transaction that was not announced is
 // about to commit: nothing would tell the listener of that, so it must look.
 func TestLogListener_Refused(t *testing.T) {
