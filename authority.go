@@ -85,13 +85,12 @@ type control struct {
 	logger    *slog.Logger
 }
 
-// controlOf returns nil without an authority: nobody has anything to tell then.
-func controlOf(authority *auth.Authority, pool *pgxpool.Pool, logger *slog.Logger) pg.Control {
-	if authority == nil {
-		return nil
-	}
+func newControl(authority *auth.Authority, pool *pgxpool.Pool, logger *slog.Logger) *control {
 	return &control{authority: authority, pool: pool, logger: logger.With(slog.String("component", "auth"))}
 }
+
+// Channels implements pg.Control.
+func (*control) Channels() []string { return []string{pg.ControlChannel} }
 
 // Opened implements pg.Control: what was revoked while nobody listened is read.
 func (c *control) Opened(ctx context.Context) error {
@@ -113,10 +112,10 @@ func (c *control) Opened(ctx context.Context) error {
 }
 
 // Receive implements pg.Control.
-func (c *control) Receive(ctx context.Context, payload string, at time.Time) {
+func (c *control) Receive(ctx context.Context, channel, payload string, at time.Time) {
 	r, err := auth.ParseRevocation(payload, at)
 	if err != nil {
-		c.logger.WarnContext(ctx, "not understood on the control channel", slog.String("channel", pg.ControlChannel), slog.Any("err", err))
+		c.logger.WarnContext(ctx, "not understood on the control channel", slog.String("channel", channel), slog.Any("err", err))
 		return
 	}
 	c.authority.Revoke(r)

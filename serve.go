@@ -134,7 +134,14 @@ func serveDatabase(ctx context.Context, cfg Config, gone <-chan struct{}, listen
 	if err != nil {
 		return err
 	}
-	hub, listener, err := openSource(ctx, cfg, pool, controlOf(authority, pool, logger), logger)
+	var controls []pg.Control
+	if authority != nil {
+		controls = append(controls, newControl(authority, pool, logger))
+	}
+	if actions != nil {
+		controls = append(controls, actions)
+	}
+	hub, listener, err := openSource(ctx, cfg, pool, controls, logger)
 	if err != nil {
 		return err
 	}

@@ -15,11 +15,11 @@ import (
 )
 
 // openSource finds the source that ATTUNE_SOURCE asks for, and returns the hub that
-// it feeds. control, if not nil, is told what is said to servers.
-func openSource(ctx context.Context, cfg Config, pool *pgxpool.Pool, control pg.Control, logger *slog.Logger) (*broadcast.Hub, *pg.Listener, error) {
+// it feeds. The controls hear what is not for clients.
+func openSource(ctx context.Context, cfg Config, pool *pgxpool.Pool, controls []pg.Control, logger *slog.Logger) (*broadcast.Hub, *pg.Listener, error) {
 	opts := broadcast.Options{QueueSize: cfg.QueueSize, QueueBytes: cfg.QueueBytes, MaxFilters: cfg.MaxFilters, WindowSize: cfg.WindowSize, WindowBytes: cfg.WindowBytes}
 	listen := pg.ListenerConfig{
-		URL: cfg.ListenURL, Pool: pool, Channels: cfg.Channels, CanaryInterval: cfg.CanaryInterval, Control: control,
+		URL: cfg.ListenURL, Pool: pool, Channels: cfg.Channels, CanaryInterval: cfg.CanaryInterval, Controls: controls,
 		Logger: logger.With(slog.String("component", "pg")),
 	}
 	if listen.URL == "" {

@@ -78,7 +78,18 @@ func startStack(tb testing.TB, withRunner bool, changes ...func(*setup)) *stack 
 		tb.Fatal(err)
 	}
 	hub := broadcast.New(broadcast.Options{QueueSize: 1024, WindowSize: 1024, Backlog: log})
-	listener := pg.NewLogListener(pg.ListenerConfig{URL: url, Pool: k.pool}, log, hub)
+	listen := pg.ListenerConfig{URL: url, Pool: k.pool}
+	var actions *runner.Runner
+	if withRunner {
+		actions, err = runner.New(runner.Config{
+			Pool: k.pool, Store: executions, Workers: 4, DrainTimeout: time.Second, Logger: slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			tb.Fatal(err)
+		}
+		listen.Controls = []pg.Control{actions}
+	}
+	listener := pg.NewLogListener(listen, log, hub)
 	run := func(what string, run func(context.Context) error) {
 		wg.Go(func() {
 			if err := run(ctx); err != nil {
@@ -95,12 +106,6 @@ func startStack(tb testing.TB, withRunner bool, changes ...func(*setup)) *stack 
 
 	changes = append([]func(*setup){func(cfg *setup) { cfg.Hub, cfg.Executions = hub, executions }}, changes...)
 	if withRunner {
-		actions, err := runner.New(runner.Config{
-			Pool: k.pool, Store: executions, Workers: 4, DrainTimeout: time.Second, Logger: slog.New(slog.DiscardHandler),
-		})
-		if err != nil {
-			tb.Fatal(err)
-		}
 		run("runner", actions.Run)
 		changes = append(changes, func(cfg *setup) { cfg.Actions = actions })
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -50,8 +51,8 @@ type ListenerConfig struct {
 	// HeartbeatInterval is how long there may be no notification before a log line
 	// says that there was none; 0: DefaultHeartbeatInterval.
 	HeartbeatInterval time.Duration
-	// Control is told what is said on ControlChannel; nil: nobody listens to it.
-	Control Control
+	// Controls hear what is not for clients.
+	Controls []Control
 	// Logger may be nil.
 	Logger *slog.Logger
 }
@@ -60,14 +61,17 @@ type ListenerConfig struct {
 // and not for clients.
 const ControlChannel = "attune_control"
 
-// Control hears what is said on ControlChannel. Its methods are called from one
-// goroutine.
+// Control hears what is said on channels of its own, to which it comes on the one listen
+// connection: PostgreSQL wakes each that listens for every NOTIFY in the database. Its
+// methods are called from one goroutine, and must be quick.
 type Control interface {
+	// Channels are its channels; clients hear nothing of them.
+	Channels() []string
 	// Opened is called when LISTEN is active on a new connection: what was said before
 	// was not heard. The error has the connection made anew.
 	Opened(ctx context.Context) error
-	// Receive takes a payload, received at the time at.
-	Receive(ctx context.Context, payload string, at time.Time)
+	// Receive takes a payload, received on a channel at the time at.
+	Receive(ctx context.Context, channel, payload string, at time.Time)
 }
 
 // Listener keeps one connection that LISTENs on all channels and hands what arrives
@@ -82,6 +86,7 @@ type Control interface {
 type Listener struct {
 	cfg      ListenerConfig
 	channels []string
+	controls map[string]Control // by channel
 	canaries canaries
 	feed     feed
 	receiver *receiver
@@ -152,9 +157,16 @@ func newListener(cfg ListenerConfig, sink Sink, gap func()) *Listener {
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // never fails
 	health := newHealth(sink, gap, cfg.Logger)
+	controls := make(map[string]Control)
+	for _, c := range cfg.Controls {
+		for _, name := range c.Channels() {
+			controls[name] = c
+		}
+	}
 	return &Listener{
 		cfg:      cfg,
 		channels: unique(cfg.Channels),
+		controls: controls,
 		canaries: canaries{
 			pool: cfg.Pool, channel: "attune_canary_" + hex.EncodeToString(id[:]),
 			interval: cfg.CanaryInterval, health: health,
@@ -229,10 +241,7 @@ func (l *Listener) validate() (*pgx.ConnConfig, error) {
 // session connects, listens and delivers until ctx is done or the connection is lost
 // or found deaf; the error says why.
 func (l *Listener) session(ctx context.Context, config *pgx.ConnConfig) error {
-	own := []string{l.canaries.channel}
-	if l.cfg.Control != nil {
-		own = append(own, ControlChannel)
-	}
+	own := slices.AppendSeq([]string{l.canaries.channel}, maps.Keys(l.controls))
 	s, err := listen(ctx, config, unique(slices.Concat(l.channels, l.feed.channels(), own)))
 	if err != nil {
 		return err
@@ -245,8 +254,8 @@ func (l *Listener) session(ctx context.Context, config *pgx.ConnConfig) error {
 
 	// LISTEN is active: what was committed before is in the log, what comes after is
 	// announced here.
-	if l.cfg.Control != nil {
-		if err := l.cfg.Control.Opened(ctx); err != nil {
+	for _, c := range l.cfg.Controls {
+		if err := c.Opened(ctx); err != nil {
 			return err
 		}
 	}
@@ -307,9 +316,13 @@ func (l *Listener) receive(ctx context.Context, s *session) error {
 
 // deliver takes what the connection brought; counts is false for a canary.
 func (l *Listener) deliver(ctx context.Context, s *session, n notification, at time.Time) (counts bool, err error) {
-	switch {
-	case n.channel == l.canaries.channel:
+	if c := l.controls[n.channel]; c != nil {
 		l.receiver.publish() // what came before it
+		c.Receive(ctx, n.channel, string(n.payload), at)
+		return true, nil
+	}
+	if n.channel == l.canaries.channel {
+		l.receiver.publish()
 		if trip, ok := s.canary.received(string(n.payload), at); ok {
 			if err := l.feed.proved(ctx); err != nil {
 				return false, err
@@ -318,10 +331,6 @@ func (l *Listener) deliver(ctx context.Context, s *session, n notification, at t
 			l.health.proved(ctx, trip, at)
 		}
 		return false, nil
-	case n.channel == ControlChannel && l.cfg.Control != nil:
-		l.receiver.publish()
-		l.cfg.Control.Receive(ctx, string(n.payload), at)
-		return true, nil
 	}
 	return true, l.feed.receive(ctx, n, at)
 }

@@ -19,6 +19,9 @@ type control struct {
 	payloads []string
 }
 
+// Channels implements pg.Control.
+func (*control) Channels() []string { return []string{pg.ControlChannel} }
+
 // Opened implements pg.Control.
 func (c *control) Opened(context.Context) error {
 	c.mu.Lock()
@@ -28,7 +31,7 @@ func (c *control) Opened(context.Context) error {
 }
 
 // Receive implements pg.Control.
-func (c *control) Receive(_ context.Context, payload string, _ time.Time) {
+func (c *control) Receive(_ context.Context, _, payload string, _ time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.payloads = append(c.payloads, payload)
@@ -55,7 +58,7 @@ func TestRevoke(t *testing.T) {
 			}
 			hub := broadcast.New(broadcast.Options{QueueSize: 10, WindowSize: 10})
 			c := &control{}
-			listener := pg.NewListener(pg.ListenerConfig{URL: url, Pool: pool, Channels: []string{"some"}, Control: c}, hub)
+			listener := pg.NewListener(pg.ListenerConfig{URL: url, Pool: pool, Channels: []string{"some"}, Controls: []pg.Control{c}}, hub)
 			ctx, cancel := context.WithCancel(t.Context())
 			var wg sync.WaitGroup
 			wg.Go(func() {

@@ -14,7 +14,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
 
+	"attune/broadcast"
 	"attune/pg"
 	"attune/pg/pgtest"
 	"attune/runner"
@@ -51,7 +53,7 @@ func work(url string) int {
 		defer pool.Close()
 		var r *runner.Runner
 		if r, err = newRunner(ctx, pool, func(*runner.Config) {}); err == nil {
-			err = r.Run(ctx)
+			err = runListening(ctx, url, pool, r)
 		}
 	}
 	if err != nil {
@@ -72,6 +74,21 @@ func newRunner(ctx context.Context, pool *pgxpool.Pool, change func(*runner.Conf
 	}
 	change(&cfg)
 	return runner.New(cfg)
+}
+
+// runListening runs r, with a listener that hears for it, until ctx is done.
+func runListening(ctx context.Context, url string, pool *pgxpool.Pool, r *runner.Runner) error {
+	hub := broadcast.New(broadcast.Options{QueueSize: 1, WindowSize: 1})
+	listener := pg.NewListener(pg.ListenerConfig{URL: url, Pool: pool, Channels: []string{"unused"}, Controls: []pg.Control{r}}, hub)
+	listening, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var group errgroup.Group
+	group.Go(func() error { return listener.Run(listening) })
+	group.Go(func() error {
+		defer stop()
+		return r.Run(ctx)
+	})
+	return group.Wait()
 }
 
 // bench is a migrated database and what the tests look at it with.
@@ -116,7 +133,7 @@ func (b *bench) run(change ...func(*runner.Config)) (r *runner.Runner, stop func
 	r = b.idle(change...)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(b.t.Context()))
 	done := make(chan error, 1)
-	go func() { done <- r.Run(ctx) }()
+	go func() { done <- runListening(ctx, b.url, b.pool, r) }()
 	stopped := false
 	stop = func() {
 		if stopped {

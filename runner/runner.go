@@ -9,8 +9,8 @@
 // queue, the execution ends as abandoned. Executions without a job of ours, a
 // platform's, are never touched.
 //
-// The pool must lead straight to PostgreSQL: neither LISTEN nor session locks work
-// through a transaction pooler.
+// The pool must lead straight to PostgreSQL: session locks do not work through a
+// transaction pooler. The Runner listens to nothing by itself: see Channels.
 package runner
 
 import (
@@ -25,6 +25,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"golang.org/x/sync/errgroup"
 
@@ -100,6 +101,8 @@ type Runner struct {
 	client  *river.Client[pgx.Tx]
 	locks   *locks
 	reaper  *reaper
+	// listener is where the queue hears of its notifications.
+	listener *queueListener
 	// giveUp is closed when the runner ends whatever happens.
 	giveUp chan struct{}
 }
@@ -123,10 +126,11 @@ func New(cfg Config) (*Runner, error) {
 		return nil, fmt.Errorf("runner: want 1 to %d workers and no negative durations", river.QueueNumWorkersMax)
 	}
 	r := &Runner{
-		cfg:     cfg,
-		queue:   queueName(cfg.Store.Table()),
-		actions: newActions(),
-		giveUp:  make(chan struct{}),
+		cfg:      cfg,
+		queue:    queueName(cfg.Store.Table()),
+		actions:  newActions(),
+		giveUp:   make(chan struct{}),
+		listener: &queueListener{heard: make(chan *riverdriver.Notification, heardSize), logger: cfg.Logger},
 	}
 	r.locks = newLocks(cfg.Pool.Config().ConnConfig, lockName(cfg.Store.Table()), cfg.ReapInterval, cfg.Logger)
 	r.reaper = &reaper{
@@ -138,7 +142,7 @@ func New(cfg Config) (*Runner, error) {
 		return nil, fmt.Errorf("runner: %w", err)
 	}
 	var err error
-	r.client, err = river.NewClient(riverpgxv5.New(cfg.Pool), &river.Config{
+	r.client, err = river.NewClient(driver{riverpgxv5.New(cfg.Pool), r.listener}, &river.Config{
 		FetchCooldown:     notifyCooldown,
 		FetchPollInterval: fetchPoll,
 		JobTimeout:        -1, // the actions bound themselves

@@ -481,3 +481,13 @@ func TestRunner_Run_WithoutMigrate(t *testing.T) {
 		t.Errorf("got error %v, want one about the missing tables", err)
 	}
 }
+
+// TestRunner_Run_OneListener: PostgreSQL wakes each that listens for every NOTIFY in the
+// database, so there is one of them.
+func TestRunner_Run_OneListener(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	r, _ := b.run()
+	b.reaches(b.create(r, "core.echo", `{"message":"Hello!"}`).ID, wire.StatusCompleted)
+	equal(t, "sessions that listen", b.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'`), 1)
+}
