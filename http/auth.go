@@ -206,7 +206,7 @@ func (s *Server) access(r *http.Request, req *streamRequest) error {
 // whileGranted returns a context that ends, with the reason as its cause, when the access
 // of the one who makes the request does.
 func (s *Server) whileGranted(r *http.Request) (ctx context.Context, done func()) {
-	if s.Auth == nil {
+	if s.Auth == nil { // nothing ends it
 		return r.Context(), func() {}
 	}
 	ctx, cancel := context.WithCancelCause(r.Context())

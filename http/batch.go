@@ -8,7 +8,7 @@ import (
 
 const (
 	// quickWrite is how many bytes of small frames a quick turn writes at once, which is
-	// what TCP sends at once. There are no more such buffers than workers.
+	// what TCP sends at once. There are as few such buffers as take quick turns at a time.
 	quickWrite = 64 << 10
 	// quickSize is how many bytes of messages are delivered in a quick turn, some more or
 	// less: in one write, then, framing included.

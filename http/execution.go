@@ -92,11 +92,11 @@ func (s *Server) getExecution(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// Before anything is read: who may not read it whoever's it is does not learn that it exists.
-	if err := may(r, auth.ReadExecution, onExecution(id, nil)); err != nil {
+	identity := identityOf(r)
+	if err := identity.May(auth.ReadExecution, onExecution(id, nil)); err != nil {
 		s.problem(w, r, err)
 		return
 	}
-	identity := identityOf(r)
 	readable := func(seen *reading) error { return identity.May(auth.ReadExecution, onExecution(id, seen.owner)) }
 	known := knownTags(r)
 

@@ -63,7 +63,7 @@ const ControlChannel = "attune_control"
 
 // Control hears what is said on channels of its own, to which it comes on the one listen
 // connection: PostgreSQL wakes each that listens for every NOTIFY in the database. Its
-// methods are called from one goroutine, and must be quick.
+// methods are called from one goroutine, which delivers nothing meanwhile.
 type Control interface {
 	// Channels are its channels; clients hear nothing of them.
 	Channels() []string
@@ -316,12 +316,12 @@ func (l *Listener) receive(ctx context.Context, s *session) error {
 
 // deliver takes what the connection brought; counts is false for a canary.
 func (l *Listener) deliver(ctx context.Context, s *session, n notification, at time.Time) (counts bool, err error) {
-	if c := l.controls[n.channel]; c != nil {
+	switch c := l.controls[n.channel]; {
+	case c != nil:
 		l.receiver.publish() // what came before it
 		c.Receive(ctx, n.channel, string(n.payload), at)
 		return true, nil
-	}
-	if n.channel == l.canaries.channel {
+	case n.channel == l.canaries.channel:
 		l.receiver.publish()
 		if trip, ok := s.canary.received(string(n.payload), at); ok {
 			if err := l.feed.proved(ctx); err != nil {

@@ -53,8 +53,8 @@ func (*Runner) Channels() []string {
 // topics are what River calls its channels.
 func topics() []string { return []string{"river_insert", "river_control", "river_leadership"} }
 
-// Opened does nothing about what was said while nobody listened: the queue is polled
-// besides.
+// Opened does nothing about what was said while nobody listened: jobs are polled besides,
+// and an action whose cancellation was not heard ends as cancelled when it is done.
 func (*Runner) Opened(context.Context) error { return nil }
 
 // Receive takes what came on one of Channels. It is quick.
