@@ -45,8 +45,8 @@ type TapNotification struct{ Channel, Payload string }
 // NewTap returns a Tap that reads r.
 func NewTap(r io.Reader) Tap { return Tap{newTap(r)} }
 
-// Wait says whether pgx waits for a notification.
-func (t Tap) Wait(waiting bool) { t.waiting = waiting }
+// Wait waits until there is something to take, or for pgx to read.
+func (t Tap) Wait() error { return t.wait() }
 
 // Take returns what the tap hands over next.
 func (t Tap) Take() (ns []TapNotification) {

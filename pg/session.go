@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -78,10 +79,11 @@ func listen(ctx context.Context, config *pgx.ConnConfig, channels []string) (*se
 // whether there is more unread, or until deliver wants no more; then it returns nil. The
 // error says why the connection is lost, why ctx is done, or is deliver's.
 func (s *session) receiveUntil(ctx context.Context, until time.Time, deliver func(ns []notification, unread bool, at time.Time) (more bool, err error)) error {
-	wait, cancel := context.WithDeadline(ctx, until)
-	defer cancel()
+	// A deadline in the past ends a wait. Contexts of their own would cost waits too much.
+	stop := context.AfterFunc(ctx, func() { _ = s.conn.PgConn().Conn().SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
 	for more := true; more; {
-		ns, lost := s.receive(wait)
+		ns, lost := s.receive(ctx, until)
 		at, unread := time.Now(), s.tap.unread()
 		if len(ns) > 0 {
 			s.read.Store(int64(at.Sub(s.opened)))
@@ -94,7 +96,7 @@ func (s *session) receiveUntil(ctx context.Context, until time.Time, deliver fun
 		case lost == nil:
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case s.conn.IsClosed() || wait.Err() == nil:
+		case s.conn.IsClosed() || !errors.Is(lost, os.ErrDeadlineExceeded):
 			return lost
 		default:
 			return nil
@@ -106,9 +108,9 @@ func (s *session) receiveUntil(ctx context.Context, until time.Time, deliver fun
 	return nil
 }
 
-// receive waits for a notification, and returns it and what was read with it. With an error,
-// they are those that came before it.
-func (s *session) receive(ctx context.Context) ([]notification, error) {
+// receive waits for a notification until that time, and returns it and what was read with
+// it. With an error, they are those that came before it.
+func (s *session) receive(ctx context.Context, until time.Time) ([]notification, error) {
 	s.tap.forget()
 	switch {
 	case s.tap.any():
@@ -116,13 +118,27 @@ func (s *session) receive(ctx context.Context) ([]notification, error) {
 	case s.lost != nil:
 		return nil, s.lost
 	}
-	s.tap.waiting = true
-	err := s.conn.PgConn().WaitForNotification(ctx)
-	s.tap.waiting = false
-	if s.tap.any() && !s.conn.IsClosed() {
-		err = nil // the tap ended the wait
-	}
+	err := s.wait(ctx, until)
 	return s.tap.take(), err
+}
+
+// wait waits until there is a notification. What else the server says, pgx is told.
+func (s *session) wait(ctx context.Context, until time.Time) error {
+	socket := s.conn.PgConn().Conn()
+	if err := socket.SetReadDeadline(until); err != nil {
+		return err
+	}
+	// Whoever else uses the connection has deadlines of his own.
+	defer func() { _ = socket.SetReadDeadline(time.Time{}) }()
+	for ctx.Err() == nil { // from here on, its end ends the wait
+		if err := s.tap.wait(); err != nil || s.tap.any() {
+			return err
+		}
+		if _, err := s.conn.PgConn().ReceiveMessage(ctx); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
 }
 
 // rest has notifications gather for a while. PostgreSQL sends none while a statement runs:

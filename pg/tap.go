@@ -44,23 +44,20 @@ type tap struct {
 	full     bool // the last read filled buf: there may be more
 	broken   error
 
-	heard   []notification
-	text    []byte // their payloads
-	taken   int    // of heard
-	names   map[string]string
-	waiting bool // pgx waits for a notification
+	heard []notification
+	text  []byte // their payloads
+	taken int    // of heard
+	names map[string]string
 }
 
 func newTap(r io.Reader) *tap {
 	return &tap{r: r, buf: make([]byte, readSize), names: make(map[string]string)}
 }
 
-// Read brings what is pgx's. While pgx waits for a notification, it times out when there
-// is one: that ends the wait, and harms nothing.
+// Read brings what is pgx's.
 func (t *tap) Read(p []byte) (int, error) {
 	for {
 		if err := t.sort(); err != nil {
-			t.broken = err
 			return 0, err
 		}
 		if own := min(t.foreign, t.to-t.from); own > 0 {
@@ -69,21 +66,41 @@ func (t *tap) Read(p []byte) (int, error) {
 			t.foreign -= n
 			return n, nil
 		}
-		if t.waiting && t.any() {
-			return 0, os.ErrDeadlineExceeded
-		}
-		t.to = copy(t.buf, t.buf[t.from:t.to]) // less than a message
-		t.from = 0
-		n, err := t.r.Read(t.buf[t.to:])
-		t.to += n
-		t.full = t.to == len(t.buf)
-		if n == 0 && err != nil {
-			if !errors.Is(err, os.ErrDeadlineExceeded) {
-				t.broken = err // pgx does not always say why
-			}
+		if err := t.fill(); err != nil {
 			return 0, err
 		}
 	}
+}
+
+// wait reads until there are notifications, or a message that is pgx's.
+func (t *tap) wait() error {
+	for {
+		if err := t.sort(); err != nil || t.any() || t.foreign > 0 {
+			return err
+		}
+		if err := t.fill(); err != nil {
+			return err
+		}
+	}
+}
+
+// fill reads some more, behind what is less than a message or nothing.
+func (t *tap) fill() error {
+	t.to = copy(t.buf, t.buf[t.from:t.to])
+	t.from = 0
+	n, err := t.r.Read(t.buf[t.to:])
+	t.to += n
+	t.full = t.to == len(t.buf)
+	switch {
+	case n > 0 || err == nil:
+		return nil
+	case errors.Is(err, io.EOF):
+		err = io.ErrUnexpectedEOF // as pgx says it
+	}
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.broken = err // pgx does not always say why
+	}
+	return err
 }
 
 // sort takes the notifications out of what was read, up to a message that is pgx's or
@@ -97,12 +114,14 @@ func (t *tap) sort() error {
 			return nil
 		}
 		if size < head || size > mostMessage {
-			return fmt.Errorf("a notification of %d bytes", size)
+			t.broken = fmt.Errorf("a notification of %d bytes", size)
+			return t.broken
 		}
 		if t.to-t.from < size {
 			return nil
 		}
 		if err := t.hear(t.buf[t.from+head : t.from+size]); err != nil {
+			t.broken = err
 			return err
 		}
 		t.from += size

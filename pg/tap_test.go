@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -94,8 +93,8 @@ func FuzzTap(f *testing.F) {
 	})
 }
 
-// TestTap_Wait: a wait ends with a notification, and with nothing else; what pgx had begun
-// to read goes on.
+// TestTap_Wait: a wait ends with a notification, or with a message that is pgx's, which
+// has all of it.
 func TestTap_Wait(t *testing.T) {
 	t.Parallel()
 	status := &pgproto3.ParameterStatus{Name: "TimeZone", Value: "UTC"}
@@ -103,23 +102,35 @@ func TestTap_Wait(t *testing.T) {
 	cut := len(text) - 3
 	tap := pg.NewTap(io.MultiReader(bytes.NewReader(text[:cut]), bytes.NewReader(text[cut:]), bytes.NewReader(stream(t, status))))
 	frontend := pgproto3.NewFrontend(tap, io.Discard)
-	tap.Wait(true)
-
-	if m, err := frontend.Receive(); err != nil || !cmp.Equal(m, pgproto3.BackendMessage(status)) {
-		t.Fatalf("got %v, %v; want the status", m, err)
-	}
-	for _, want := range []string{"1", "2"} {
-		if _, err := frontend.Receive(); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Fatalf("got %v, want the wait to end", err)
+	wait := func() {
+		t.Helper()
+		if err := tap.Wait(); err != nil {
+			t.Fatal(err)
 		}
+	}
+	readStatus := func() {
+		t.Helper()
+		if got := tap.Take(); got != nil {
+			t.Fatalf("got %v, want a message that is pgx's", got)
+		}
+		if m, err := frontend.Receive(); err != nil || !cmp.Equal(m, pgproto3.BackendMessage(status)) {
+			t.Fatalf("got %v, %v; want the status", m, err)
+		}
+	}
+
+	wait()
+	readStatus()
+	for _, want := range []string{"1", "2"} {
+		wait()
 		unread := want == "1" // the beginning of the next
 		if got := tap.Take(); !cmp.Equal(got, []pg.TapNotification{{Channel: "c", Payload: want}}) || tap.Unread() != unread {
 			t.Fatalf("got %v, unread %t; want %q, %t", got, tap.Unread(), want, unread)
 		}
 	}
-	tap.Wait(false)
-	if m, err := frontend.Receive(); err != nil || !cmp.Equal(m, pgproto3.BackendMessage(status)) {
-		t.Fatalf("got %v, %v; want the status", m, err)
+	wait()
+	readStatus()
+	if err := tap.Wait(); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("got %v at the end, want that it was unexpected", err)
 	}
 }
 
