@@ -18,6 +18,12 @@ const (
 	turnsEach = 8
 	// crowd is how many turns are begun with before the rest of a notification is queued.
 	crowd = 1024
+	// After a lull, which is longer than notifications are left to gather, what counts is when
+	// something arrives. Turns are begun with as soon as a stint of them is queued, and after
+	// each stint a worker lets whoever was woken have its core: a client on this machine, or a
+	// proxy. Where they come faster, this would cost more than it is worth.
+	lull  = 8 * pace
+	stint = 16
 	// Who has made turns due for busyFor without a pause of a breather is busy: he is
 	// spared the turns, and workers take them meanwhile.
 	breather = 10 * time.Microsecond
@@ -49,6 +55,7 @@ type turnQueue struct {
 	workers int
 	run     func() // work; kept, for a worker that starts must allocate nothing
 	working sync.WaitGroup
+	calm    bool // they began after a lull
 	stopped bool
 
 	left      time.Time // when somebody last made turns due, and had taken them
@@ -101,13 +108,16 @@ func (q *turnQueue) add(c *stream, now bool) {
 		c.queued.Store(turnDue)
 		q.due.push(c)
 	}
-	if q.waiting()%crowd == 0 {
+	if n := q.waiting(); n%crowd == 0 || n == stint && q.lulled() {
 		q.hire()
 	}
 }
 
 // waiting returns how many turns are due. It is called with q.mu held.
 func (q *turnQueue) waiting() int { return q.first.len() + q.due.len() }
+
+// lulled reports whether there was a lull until now. It is called with q.mu held.
+func (q *turnQueue) lulled() bool { return time.Since(q.left) > lull }
 
 // settle takes the turns that are due, or has them taken.
 func (q *turnQueue) settle() {
@@ -123,8 +133,8 @@ func (q *turnQueue) settle() {
 		}
 		now = time.Now()
 	}
-	q.left = now
 	q.hire()
+	q.left = now
 }
 
 // hire starts the workers that are missing. It is called with q.mu held.
@@ -140,6 +150,9 @@ func (q *turnQueue) hire() {
 	if q.run == nil {
 		q.run = q.work
 	}
+	if q.workers == 0 {
+		q.calm = q.lulled()
+	}
 	for q.workers < min(1+due/turnsEach, runtime.GOMAXPROCS(0)) {
 		q.workers++
 		q.working.Add(1)
@@ -151,7 +164,12 @@ func (q *turnQueue) work() {
 	defer q.working.Done()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for q.takeNext() {
+	for n := 1; q.takeNext(); n++ {
+		if q.calm && n%stint == 0 {
+			q.mu.Unlock()
+			yieldCore()
+			q.mu.Lock()
+		}
 	}
 	q.workers--
 	if q.waiting() > 0 {

@@ -3,11 +3,13 @@ package http_test
 import (
 	"fmt"
 	"net"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"attune/broadcast"
+	"attune/wire"
 )
 
 // after publishes as many notifications and returns how long it takes, in a bubble, until
@@ -47,6 +49,42 @@ func TestTurns_Busy(t *testing.T) {
 			equal(t, "delay of half a queue", c.after(s, 4), time.Duration(0))
 			pass(10 * time.Millisecond)
 		}
+	}, small)
+}
+
+// TestTurns_Lull: after a pause, delivery begins before a notification is queued for
+// everybody.
+func TestTurns_Lull(t *testing.T) {
+	inBubble(t, func(s *server) {
+		t := s.t
+		first := s.patient("/ws?filter=all")
+		first.text()
+		first.text()
+		for range 20 {
+			s.patient("/ws?filter=all").text()
+		}
+		var has, inTime atomic.Bool
+		last, _ := s.hub.Connect(broadcast.Allowed(func(*wire.Notification) bool {
+			synctest.Wait() // all has happened that can, while the hub waits
+			inTime.Store(has.Load())
+			return true
+		}))
+		defer last.Close()
+		all, _ := wire.ParseFilter("all")
+		nothing := func(broadcast.Start) []wire.ServerMessage { return nil }
+		if err := last.Subscribe(t.Context(), []wire.Filter{all}, nil, nothing); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Second)
+		published := make(chan struct{})
+		go func() {
+			defer close(published)
+			s.publish(1)
+		}()
+		equal(t, "id", first.text()["entity_id"], any(float64(1)))
+		has.Store(true)
+		<-published
+		equal(t, "delivered while it is queued for the last", inTime.Load(), true)
 	}, small)
 }
 
