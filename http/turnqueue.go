@@ -166,6 +166,7 @@ func (q *turnQueue) work() {
 	defer q.mu.Unlock()
 	for n := 1; q.takeNext(); n++ {
 		if q.calm && n%stint == 0 {
+			q.calm = n < crowd // which is through sooner without
 			q.mu.Unlock()
 			yieldCore()
 			q.mu.Lock()
