@@ -8,9 +8,10 @@ import (
 
 const (
 	// pace is how far apart deliveries to a busy stream are, so that what gathers in
-	// between goes out in one write. After a pause, atOnce are not put off.
+	// between goes out in one write. After a pause, which is longer than a source leaves
+	// notifications to gather, atOnce are not put off.
 	pace   = time.Millisecond
-	pause  = 10 * pace
+	pause  = 8 * pace
 	atOnce = 3
 	// fewTurns are taken by whoever made them due.
 	fewTurns = 2
@@ -18,11 +19,9 @@ const (
 	turnsEach = 8
 	// crowd is how many turns are begun with before the rest of a notification is queued.
 	crowd = 1024
-	// After a lull, which is longer than notifications are left to gather, what counts is when
-	// something arrives. Turns are begun with as soon as a stint of them is queued, and after
-	// each stint a worker lets whoever was woken have its core: a client on this machine, or a
-	// proxy. Where they come faster, this would cost more than it is worth.
-	lull  = 8 * pace
+	// After a pause of all, what counts is when something arrives: turns are begun with as soon
+	// as a stint of them is queued, and after each stint a worker lets whoever was woken have
+	// its core, a client on this machine or a proxy. In a rush, it would cost more than it brings.
 	stint = 16
 	// Who has made turns due for busyFor without a pause of a breather is busy: he is
 	// spared the turns, and workers take them meanwhile.
@@ -55,7 +54,7 @@ type turnQueue struct {
 	workers int
 	run     func() // work; kept, for a worker that starts must allocate nothing
 	working sync.WaitGroup
-	calm    bool // they began after a lull
+	calm    bool // they began after a pause
 	stopped bool
 
 	left      time.Time // when somebody last made turns due, and had taken them
@@ -108,7 +107,7 @@ func (q *turnQueue) add(c *stream, now bool) {
 		c.queued.Store(turnDue)
 		q.due.push(c)
 	}
-	if n := q.waiting(); n%crowd == 0 || n == stint && q.lulled() {
+	if n := q.waiting(); n%crowd == 0 || n == stint && q.paused() {
 		q.hire()
 	}
 }
@@ -116,8 +115,8 @@ func (q *turnQueue) add(c *stream, now bool) {
 // waiting returns how many turns are due. It is called with q.mu held.
 func (q *turnQueue) waiting() int { return q.first.len() + q.due.len() }
 
-// lulled reports whether there was a lull until now. It is called with q.mu held.
-func (q *turnQueue) lulled() bool { return time.Since(q.left) > lull }
+// paused reports whether nothing was due for a pause until now. It is called with q.mu held.
+func (q *turnQueue) paused() bool { return time.Since(q.left) >= pause }
 
 // settle takes the turns that are due, or has them taken.
 func (q *turnQueue) settle() {
@@ -151,7 +150,7 @@ func (q *turnQueue) hire() {
 		q.run = q.work
 	}
 	if q.workers == 0 {
-		q.calm = q.lulled()
+		q.calm = q.paused()
 	}
 	for q.workers < min(1+due/turnsEach, runtime.GOMAXPROCS(0)) {
 		q.workers++

@@ -52,9 +52,9 @@ func TestTurns_Busy(t *testing.T) {
 	}, small)
 }
 
-// TestTurns_Lull: after a pause, delivery begins before a notification is queued for
+// TestTurns_Pause: after a pause, delivery begins before a notification is queued for
 // everybody.
-func TestTurns_Lull(t *testing.T) {
+func TestTurns_Pause(t *testing.T) {
 	inBubble(t, func(s *server) {
 		t := s.t
 		first := s.patient("/ws?filter=all")
