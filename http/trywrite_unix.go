@@ -20,7 +20,9 @@ func newTryWrite() *tryWrite {
 	t := &tryWrite{}
 	t.attempt = func(fd uintptr) bool {
 		for {
-			t.n, t.err = syscall.Write(int(fd), t.b)
+			// As write would, but for what that does for files: a lock on their position, a
+			// look at who watches them.
+			t.n, t.err = syscall.SendmsgN(int(fd), t.b, nil, nil, 0)
 			if !errors.Is(t.err, syscall.EINTR) {
 				return true // whatever came of it: do not wait
 			}
