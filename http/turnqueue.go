@@ -132,7 +132,7 @@ func (q *turnQueue) settle() {
 		}
 		now = time.Now()
 	}
-	q.hire()
+	q.hire() // asks when that was last
 	q.left = now
 }
 

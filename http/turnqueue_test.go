@@ -28,15 +28,22 @@ func (c *raw) after(s *server, n int) time.Duration {
 	return took
 }
 
+// followsAll is a patient client that follows everything.
+func (s *server) followsAll() *raw {
+	s.t.Helper()
+	c := s.patient("/ws?filter=all")
+	c.text()
+	c.text()
+	return c
+}
+
 // TestTurns_Busy: what comes after a pause is delivered at once, and so are a few that
 // follow it closely. From then on what comes within a millisecond goes together, unless
 // there is so much of it that the queue fills up.
 func TestTurns_Busy(t *testing.T) {
 	inBubble(t, func(s *server) {
 		t := s.t
-		c := s.patient("/ws?filter=all")
-		c.text()
-		c.text()
+		c := s.followsAll()
 		pass(time.Second)
 		for range 2 {
 			for i := range 4 {
@@ -57,11 +64,9 @@ func TestTurns_Busy(t *testing.T) {
 func TestTurns_Pause(t *testing.T) {
 	inBubble(t, func(s *server) {
 		t := s.t
-		first := s.patient("/ws?filter=all")
-		first.text()
-		first.text()
+		first := s.followsAll()
 		for range 20 {
-			s.patient("/ws?filter=all").text()
+			s.followsAll()
 		}
 		var has, inTime atomic.Bool
 		last, _ := s.hub.Connect(broadcast.Allowed(func(*wire.Notification) bool {

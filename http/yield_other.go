@@ -2,4 +2,5 @@
 
 package http
 
+// yieldCore leaves it to the system, which of those that wait for a core has it next.
 func yieldCore() {}

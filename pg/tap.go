@@ -94,13 +94,18 @@ func (t *tap) fill() error {
 	switch {
 	case n > 0 || err == nil:
 		return nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return err
 	case errors.Is(err, io.EOF):
 		err = io.ErrUnexpectedEOF // as pgx says it
 	}
-	if !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.broken = err // pgx does not always say why
-	}
-	return err
+	return t.fail(err)
+}
+
+// fail keeps why nothing more can be read, which pgx does not always say, and returns it.
+func (t *tap) fail(why error) error {
+	t.broken = why
+	return why
 }
 
 // sort takes the notifications out of what was read, up to a message that is pgx's or
@@ -114,15 +119,13 @@ func (t *tap) sort() error {
 			return nil
 		}
 		if size < head || size > mostMessage {
-			t.broken = fmt.Errorf("a notification of %d bytes", size)
-			return t.broken
+			return t.fail(fmt.Errorf("a notification of %d bytes", size))
 		}
 		if t.to-t.from < size {
 			return nil
 		}
 		if err := t.hear(t.buf[t.from+head : t.from+size]); err != nil {
-			t.broken = err
-			return err
+			return t.fail(err)
 		}
 		t.from += size
 	}

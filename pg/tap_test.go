@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -93,14 +94,26 @@ func FuzzTap(f *testing.F) {
 	})
 }
 
+// late is a reader that times out once.
+type late struct{ timedOut bool }
+
+func (r *late) Read([]byte) (int, error) {
+	if r.timedOut {
+		return 0, io.EOF
+	}
+	r.timedOut = true
+	return 0, os.ErrDeadlineExceeded
+}
+
 // TestTap_Wait: a wait ends with a notification, or with a message that is pgx's, which
-// has all of it.
+// has all of it: where a deadline came in the midst of it, pgx goes on.
 func TestTap_Wait(t *testing.T) {
 	t.Parallel()
 	status := &pgproto3.ParameterStatus{Name: "TimeZone", Value: "UTC"}
 	text := stream(t, status, heard("c", "1"), heard("c", "2"))
 	cut := len(text) - 3
-	tap := pg.NewTap(io.MultiReader(bytes.NewReader(text[:cut]), bytes.NewReader(text[cut:]), bytes.NewReader(stream(t, status))))
+	last := stream(t, status)
+	tap := pg.NewTap(io.MultiReader(bytes.NewReader(text[:cut]), bytes.NewReader(text[cut:]), bytes.NewReader(last[:7]), &late{}, bytes.NewReader(last[7:])))
 	frontend := pgproto3.NewFrontend(tap, io.Discard)
 	wait := func() {
 		t.Helper()
@@ -126,6 +139,10 @@ func TestTap_Wait(t *testing.T) {
 		if got := tap.Take(); !cmp.Equal(got, []pg.TapNotification{{Channel: "c", Payload: want}}) || tap.Unread() != unread {
 			t.Fatalf("got %v, unread %t; want %q, %t", got, tap.Unread(), want, unread)
 		}
+	}
+	wait()
+	if m, err := frontend.Receive(); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("got %v, %v; want that it takes too long", m, err)
 	}
 	wait()
 	readStatus()
