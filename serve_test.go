@@ -201,7 +201,7 @@ func TestServe_Drain(t *testing.T) {
 	id := s.execute(t, "core.sleep", "seconds=600")
 	s.reaches(t, id, wire.StatusRunning)
 
-	stream := events(t, s, "")
+	stream := events(t, s, "?filter=entity_type:none") // that it runs may be told after the welcome
 	stream.next(t, "welcome")
 	silent := dialSilent(t, s, "GET /ws?filter=all HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
