@@ -42,6 +42,9 @@ type Server struct {
 	Address string
 	// Database is the URL of attune's own PostgreSQL.
 	Database string
+	// Unheard is the URL of another database there, in which attune does not listen. A
+	// commit with a NOTIFY wakes everybody who listens in its database.
+	Unheard string
 
 	scheme string
 	cmd    *exec.Cmd
@@ -62,7 +65,8 @@ func StartAttune(binary, data string, env ...string) (*Server, error) {
 	if err := errors.Join(errPassword, errPort); err != nil {
 		return nil, errors.Join(err, s.Stop())
 	}
-	s.Database = fmt.Sprintf("postgres://attune:%s@127.0.0.1:%s/attune", bytes.TrimSpace(password), bytes.TrimSpace(port))
+	server := fmt.Sprintf("postgres://attune:%s@127.0.0.1:%s/", bytes.TrimSpace(password), bytes.TrimSpace(port))
+	s.Database, s.Unheard = server+"attune", server+"postgres"
 	return s, nil
 }
 

@@ -43,13 +43,13 @@ func (b *bench) load(ctx context.Context, s *measured.Server, args []string) (re
 	return r, err
 }
 
-// limit runs one of pushbench's limits.
+// limit runs one of pushbench's limits, those of PostgreSQL where they wake nobody else.
 func (b *bench) limit(ctx context.Context, s *measured.Server, args []string) (report, error) {
 	if len(args) == 0 {
 		return report{}, nil
 	}
 	if args[0] != "fanout" {
-		args = append(args[:1:1], append([]string{"-db", s.Database}, args[1:]...)...)
+		args = append(args[:1:1], append([]string{"-db", s.Unheard}, args[1:]...)...)
 	}
 	return b.pushbenchReport(ctx, append([]string{"limit"}, args...))
 }
