@@ -97,12 +97,16 @@ func (st *stream) want(name, id string, data map[string]any) {
 	equal(st.t, "data", object(st.t, e.Data), data)
 }
 
-// ids reads n notifications and returns their entity ids.
+// ids reads n notifications, past what keeps the stream alive meanwhile, and returns their
+// entity ids.
 func (st *stream) ids(n int) []int64 {
 	st.t.Helper()
 	list := make([]int64, 0, n)
-	for range n {
+	for len(list) < n {
 		e := st.block()
+		if e.Comment != "" {
+			continue
+		}
 		data := object(st.t, e.Data)
 		id, ok := data["entity_id"].(float64)
 		if e.Name != "" || data["cursor"] != any(e.ID) || data["type"] != "notification" || !ok {
