@@ -104,7 +104,7 @@ func (st *stream) ids(n int) []int64 {
 	list := make([]int64, 0, n)
 	for len(list) < n {
 		e := st.block()
-		if e.Comment != "" {
+		if e == (event{Comment: "keepalive"}) {
 			continue
 		}
 		data := object(st.t, e.Data)
